@@ -65,7 +65,7 @@ def cuda_module() -> ModuleType:
     except ImportError:
         raise ValueError(
             'device "cuda" needs CuPy, which is not installed: run `pip install "minseg[cuda13]"` '
-            "(or cuda12, whichever `nvidia-smi` shows), or use device \"cpu\""
+            '(or cuda12, whichever `nvidia-smi` shows), or use device "cpu"'
         ) from None
     if not cupy.cuda.is_available():
         raise ValueError(

@@ -5,7 +5,6 @@ when the first figure is drawn. The colours start from Okabe and Ito, "Color Uni
 (2002), moved and extended until all stay apart for colour-blind eyes too (a test measures it).
 """
 
-import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from minseg.backend import to_numpy
+from minseg.files import written_whole
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -324,15 +324,8 @@ def confusion(
 def save_figure(figure: "Figure", path: str | os.PathLike) -> Path:
     """Writes the figure to `path`, as PNG, PDF or SVG by its ending, whole or not at all."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    picture = io.BytesIO()
-    figure.savefig(picture, format=path.suffix[1:] or "png", dpi=100)
-    part = path.with_name(path.name + ".part")
-    try:
-        part.write_bytes(picture.getvalue())
-        os.replace(part, path)  # one step: nobody ever sees half a picture
-    finally:
-        part.unlink(missing_ok=True)
+    with written_whole(path) as part:
+        figure.savefig(part, format=path.suffix[1:] or "png", dpi=100)
     return path
 
 

@@ -14,7 +14,9 @@ from numpy.lib.stride_tricks import as_strided
 
 from minseg.threads import for_each, scratch
 
-STRIP_BYTES = 2 << 20  # columns per unit of work: 512 KB multiplies too little at a time, 8 MB spills
+STRIP_BYTES = (
+    2 << 20
+)  # columns per unit of work: 512 KB multiplies too little at a time, 8 MB spills
 LEAST_BYTES = 1 << 18  # smaller work is not worth sharing out
 
 

@@ -426,12 +426,12 @@ def test_pictures_without_a_partner_are_left_out(photos):
     [
         ({"name": "cats"}, ValueError, r"'cats' is neither .*shapes, digits, digits-hard.* folder"),
         ({"split": "val"}, ValueError, r'shapes: split must be "train" or "test", not \'val\''),
-        ({"size": 16}, ValueError, "shapes: size must be at least 32, not 16"),
+        ({"size": 16}, ValueError, "shapes: size must be at least 32, got 16"),
         ({"size": (40, 40, 3)}, ValueError, r"size must be an integer or \(H, W\), not \(40"),
-        ({"size": 40.0}, TypeError, "size must be an integer, not 40.0"),
-        ({"seed": -1}, ValueError, "shapes: seed must be at least 0, not -1"),
-        ({"seed": 0.5}, TypeError, "shapes: seed must be an integer, not 0.5"),
-        ({"length": 0}, ValueError, "shapes: length must be at least 1, not 0"),
+        ({"size": 40.0}, TypeError, "size must be an int, got 40.0"),
+        ({"seed": -1}, ValueError, "shapes: seed must be at least 0, got -1"),
+        ({"seed": 0.5}, TypeError, "shapes: seed must be an int, got 0.5"),
+        ({"length": 0}, ValueError, "shapes: length must be at least 1, got 0"),
     ],
 )
 def test_build_refuses_what_does_not_fit(arguments, error, sentence):
@@ -444,16 +444,16 @@ def test_an_index_outside_is_named():
     assert np.array_equal(dataset[-1][0], dataset[np.int64(2)][0])
     with pytest.raises(IndexError, match="no item 3; the train split has 3, from 0 to 2"):
         dataset[3]
-    with pytest.raises(TypeError, match="an index is one integer, not slice"):
+    with pytest.raises(TypeError, match="index must be an int, got slice"):
         dataset[:2]
 
 
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"batch_size": 0}, ValueError, "Loader: batch_size must be at least 1, not 0"),
-        ({"batch_size": "8"}, TypeError, "Loader: batch_size must be an integer, not '8'"),
-        ({"seed": -2}, ValueError, "Loader: seed must be at least 0, not -2"),
+        ({"batch_size": 0}, ValueError, "Loader: batch_size must be at least 1, got 0"),
+        ({"batch_size": "8"}, TypeError, "Loader: batch_size must be an int, got '8'"),
+        ({"seed": -2}, ValueError, "Loader: seed must be at least 0, got -2"),
         ({"augment": data.flip_horizontal}, TypeError, "augment must be a sequence of functions"),
         ({"augment": [3]}, TypeError, "augment must be a sequence of functions"),
     ],
@@ -464,9 +464,9 @@ def test_the_loader_refuses_what_does_not_fit(arguments, error, sentence):
 
 
 def test_random_crop_refuses_what_does_not_fit():
-    with pytest.raises(ValueError, match="random_crop: size must be at least 1, not 0"):
+    with pytest.raises(ValueError, match="random_crop: size must be at least 1, got 0"):
         data.random_crop(0)
-    with pytest.raises(ValueError, match="random_crop: pad must be at least 0, not -1"):
+    with pytest.raises(ValueError, match="random_crop: pad must be at least 0, got -1"):
         data.random_crop(pad=-1)
 
 

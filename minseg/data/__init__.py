@@ -7,11 +7,11 @@ Loader makes batches of it.
 import os
 from pathlib import Path
 
-from .dataset import VOID, Dataset, Scenes, flip_horizontal, random_crop
-from .digits import Digits, HardDigits, handwritten_digits
-from .folder import Folder
-from .loader import Loader
-from .shapes import Shapes
+from minseg.data.dataset import VOID, Dataset, Scenes, flip_horizontal, random_crop
+from minseg.data.digits import Digits, HardDigits, handwritten_digits
+from minseg.data.folder import Folder
+from minseg.data.loader import Loader
+from minseg.data.shapes import Shapes
 
 DATASETS: dict[str, type[Scenes]] = {kind.name: kind for kind in (Shapes, Digits, HardDigits)}
 

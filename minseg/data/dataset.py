@@ -5,10 +5,11 @@ class of the pixel is not defined; no loss and no metric counts it). ENSTA CSC_5
 Segmentation Networks": data augmentation.
 """
 
-import operator
 from collections.abc import Callable
 
 import numpy as np
+
+from minseg.arguments import integer
 
 VOID = 255  # the label Pascal VOC gives to pixels whose class is not defined
 SPLITS = ("train", "test")
@@ -51,10 +52,7 @@ class Dataset:
         return self.length
 
     def __getitem__(self, index: int) -> Pair:
-        try:
-            number = operator.index(index)
-        except TypeError:
-            raise TypeError(f"{self.name}: an index is one integer, not {index!r}") from None
+        number = integer(self.name, "index", index)
         if not -self.length <= number < self.length:
             raise IndexError(
                 f"{self.name}: there is no item {number}; "
@@ -95,8 +93,8 @@ class Scenes(Dataset):
             length = self.default_lengths[SPLITS.index(split)]
         super().__init__(
             split,
-            check_integer(self.name, "seed", seed, least=0),
-            check_integer(self.name, "length", length),
+            integer(self.name, "seed", seed, 0),
+            integer(self.name, "length", length, 1),
         )
 
     def item(self, index: int) -> Pair:
@@ -126,7 +124,7 @@ def random_crop(size: int | tuple[int, int] | None = None, pad: int = 0) -> Augm
     Raises ValueError or TypeError for a size below 1 or a negative pad.
     """
     window = None if size is None else check_size("random_crop", size)
-    pad = check_integer("random_crop", "pad", pad, least=0)
+    pad = integer("random_crop", "pad", pad, 0)
 
     def crop(image: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> Pair:
         H, W = window or labels.shape
@@ -175,24 +173,13 @@ def bilinear_weights(points: np.ndarray, n: int) -> np.ndarray:
     return np.maximum(0, 1 - np.abs(points[:, None] - np.arange(n))).astype(np.float32)
 
 
-def check_integer(function: str, argument: str, value: int, least: int = 1) -> int:
-    """`value` as an int; TypeError if it is no integer, ValueError if it is below `least`."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{function}: {argument} must be an integer, not {value!r}") from None
-    if number < least:
-        raise ValueError(f"{function}: {argument} must be at least {least}, not {number}")
-    return number
-
-
 def check_size(function: str, size: int | tuple[int, int], least: int = 1) -> tuple[int, int]:
     """`size`, an int or a pair, as (H, W); TypeError or ValueError if it is neither or below
     `least`."""
     pair = tuple(size) if isinstance(size, (tuple, list)) else (size, size)
     if len(pair) != 2:
         raise ValueError(f"{function}: size must be an integer or (H, W), not {size!r}")
-    H, W = (check_integer(function, "size", side, least) for side in pair)
+    H, W = (integer(function, "size", side, least) for side in pair)
     return H, W
 
 

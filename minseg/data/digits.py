@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .dataset import DIGITS, VOID, Pair, Scenes, bilinear_weights, random_crop
+from minseg.data.dataset import DIGITS, VOID, Pair, Scenes, bilinear_weights, random_crop
 
 FILE = Path(__file__).with_name("digits.npz")
 DIGIT_NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")

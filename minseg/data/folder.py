@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .dataset import (
+from minseg.arguments import integer
+from minseg.data.dataset import (
     SPLITS,
     VOID,
     Dataset,
     Pair,
     center_crop,
-    check_integer,
     check_size,
     check_split,
     flip_horizontal,
@@ -64,9 +64,9 @@ class Folder(Dataset):
         every_pair = find_pairs(self.path)
         names = split_names(self.path, sorted(every_pair), split)
         if length is not None:
-            names = names[: check_integer("Folder", "length", length)]
+            names = names[: integer("Folder", "length", length, 1)]
         self.pairs = [every_pair[name] for name in names]
-        super().__init__(split, check_integer("Folder", "seed", seed, least=0), len(names))
+        super().__init__(split, integer("Folder", "seed", seed, 0), len(names))
 
         # Opening reads no pixels, only the head of a file.
         heads = {name: head(image, mask) for name, (image, mask) in every_pair.items()}

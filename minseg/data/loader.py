@@ -9,7 +9,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from .dataset import AUGMENT, SHUFFLE, Augmentation, Dataset, check_integer
+from minseg.arguments import integer
+from minseg.data.dataset import AUGMENT, SHUFFLE, Augmentation, Dataset
 
 
 class Loader:
@@ -32,8 +33,8 @@ class Loader:
         drop_last: bool = False,
     ):
         self.dataset = dataset
-        self.batch_size = check_integer("Loader", "batch_size", batch_size)
-        self.seed = check_integer("Loader", "seed", seed, least=0)
+        self.batch_size = integer("Loader", "batch_size", batch_size, 1)
+        self.seed = integer("Loader", "seed", seed, 0)
         if callable(augment) or not all(map(callable, augment or ())):
             raise TypeError(f"Loader: augment must be a sequence of functions, not {augment!r}")
         self.augment = tuple(augment or ())
@@ -52,13 +53,13 @@ class Loader:
 
     def epoch(self, number: int = 0) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """All batches of epoch `number` >= 0, each (N, C, H, W) and (N, H, W)."""
-        first = check_integer("Loader.epoch", "number", number, least=0) * len(self)
+        first = integer("Loader.epoch", "number", number, 0) * len(self)
         return map(self.batch, range(first, first + len(self)))
 
     def batch(self, step: int) -> tuple[np.ndarray, np.ndarray]:
         """The batch of training step `step` >= 0, counted through all epochs: images (N, C, H, W)
         and labels (N, H, W). It depends on nothing that ran before."""
-        step = check_integer("Loader.batch", "step", step, least=0)
+        step = integer("Loader.batch", "step", step, 0)
         epoch, position = divmod(step, len(self))
         start = position * self.batch_size
         indices = self.order(epoch)[start : start + self.batch_size]

@@ -7,7 +7,7 @@ Source of the labels: Waterloo, "Fully-supervised Semantic Segmentation".
 
 import numpy as np
 
-from .dataset import SHAPES, VOID, Pair, Scenes, bilinear_weights, flip_horizontal
+from minseg.data.dataset import SHAPES, VOID, Pair, Scenes, bilinear_weights, flip_horizontal
 
 # The signed distance, in pixels, of the point (u, v) from the border of a shape of radius r around
 # (0, 0), negative inside. The four have about the same area, so the classes are equally frequent.

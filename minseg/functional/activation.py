@@ -29,7 +29,9 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Any:
 
     Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models (2013).
     """
-    slope = array_module(x).where(array("leaky_relu", "x", x) > 0, 1, negative_slope).astype(x.dtype)
+    slope = (
+        array_module(x).where(array("leaky_relu", "x", x) > 0, 1, negative_slope).astype(x.dtype)
+    )
     return x * slope, (lambda dy: dy * slope,)
 
 

@@ -64,10 +64,7 @@ def takes_planes(count: int) -> Callable:
                 return value[None, None] if name in names and is_array(value) else value
 
             value, gradients = op(
-                *(
-                    lift(names[n] if n < count else "", argument)
-                    for n, argument in enumerate(args)
-                ),
+                *(lift(names[n] if n < count else "", argument) for n, argument in enumerate(args)),
                 **{name: lift(name, argument) for name, argument in kwargs.items()},
             )
 

@@ -89,7 +89,9 @@ def conv2d(
     if isinstance(padding, str):
         if one_of(name, "padding", padding, ("same", "valid")) == "same" and s != (1, 1):
             raise ValueError(f'conv2d: padding="same" needs stride 1, got stride {stride}')
-        same = [((r - 1) // 2, r // 2) for r in reach]  # an even reach pads one more at the far side
+        same = [
+            ((r - 1) // 2, r // 2) for r in reach
+        ]  # an even reach pads one more at the far side
         p = (same[0], same[1]) if padding == "same" else ((0, 0), (0, 0))
     else:
         ph, pw = pair(name, "padding", padding, 0)
@@ -112,11 +114,17 @@ def conv2d(
 
 
 def _transposed_geometry(
-    name: str, x: Array, kernel: tuple, stride: Any, padding: Any, output_padding: Any, dilation: Any
+    name: str,
+    x: Array,
+    kernel: tuple,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    dilation: Any,
 ) -> tuple:
     """stride, padding, output_padding, dilation as pairs, and the output's size along both axes:
 
-        OH = (H - 1) s - 2 p + d (KH - 1) + output_padding + 1
+    OH = (H - 1) s - 2 p + d (KH - 1) + output_padding + 1
     """
     s, p = pair(name, "stride", stride, 1), pair(name, "padding", padding, 0)
     d, extra = pair(name, "dilation", dilation, 1), pair(name, "output_padding", output_padding, 0)

@@ -55,7 +55,9 @@ def _picked_loss(
     if weight is None:
         weight = xp.ones(K, log_p.dtype)
     elif array(name, "weight", weight).shape != (K,):
-        raise ValueError(f"{name}: weight must have shape ({K},), one per class, got {weight.shape}")
+        raise ValueError(
+            f"{name}: weight must have shape ({K},), one per class, got {weight.shape}"
+        )
     if not 0 <= label_smoothing <= 1:
         raise ValueError(f"{name}: label_smoothing must lie in 0..1, got {label_smoothing}")
     flat = log_p.reshape(N, K, -1)

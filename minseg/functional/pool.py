@@ -127,7 +127,9 @@ def max_pool2d(
     KW = windows.kernel[1]
     taps = windows.taps()
     shape = (*x.shape[:2], *windows.size)
-    lowest = np.iinfo(x.dtype).min if x.dtype.kind in "iu" else False if x.dtype == bool else -np.inf
+    lowest = (
+        np.iinfo(x.dtype).min if x.dtype.kind in "iu" else False if x.dtype == bool else -np.inf
+    )
     y = xp.full(shape, lowest, x.dtype)
     # winner: the number of the winning tap. It starts at the window's first tap inside the image;
     # later taps have larger numbers, so where one is larger than all before it, the maximum of
@@ -215,7 +217,9 @@ def max_unpool2d(
 
     def grad_x(dy: Array) -> Array:
         dx = xp.take_along_axis(dy.reshape(N, C, OH * OW), flat, axis=2)
-        if any(sn < kn for sn, kn in zip(s, k, strict=True)):  # windows overlap: indices may be equal
+        if any(
+            sn < kn for sn, kn in zip(s, k, strict=True)
+        ):  # windows overlap: indices may be equal
             stayed = xp.zeros((N, C, OH * OW), flat.dtype)
             order = xp.broadcast_to(xp.arange(H * W, dtype=flat.dtype), flat.shape)
             xp.put_along_axis(stayed, flat, order, axis=2)
@@ -255,8 +259,12 @@ def avg_pool2d(
     for axis in (0, 1):  # how many pixels of a window count, along each axis
         n, p = windows.image[axis], windows.padding[axis]
         start = windows.starts(axis)
-        end = np.minimum(start + windows.kernel[axis], n + p)  # ceil_mode may reach beyond the padding
-        counts.append(end - start if count_include_pad else np.minimum(end, n) - np.maximum(start, 0))
+        end = np.minimum(
+            start + windows.kernel[axis], n + p
+        )  # ceil_mode may reach beyond the padding
+        counts.append(
+            end - start if count_include_pad else np.minimum(end, n) - np.maximum(start, 0)
+        )
     count = counts[0][:, None] * counts[1]  # (OH, OW)
     if divisor_override is not None:
         count = np.full_like(count, integer("avg_pool2d", "divisor_override", divisor_override, 1))

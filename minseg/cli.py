@@ -1,0 +1,195 @@
+"""The minseg command: what a user types, and the sentence they read when something does not fit."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from minseg import __version__
+
+DESCRIPTION = "Semantic segmentation from scratch: every line between a pixel and its label."
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command; returns the exit status: 0 done, 1 a user's mistake, 130 stopped by Ctrl-C."""
+    parser = build_parser()
+    chosen = parser.parse_args(arguments)
+    if not hasattr(chosen, "run"):
+        parser.print_help()
+        return 0
+    try:
+        return chosen.run(chosen) or 0
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, FloatingPointError, OSError) as error:
+        print(f"minseg: {error}", file=sys.stderr)
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command, one subcommand a job."""
+    parser = argparse.ArgumentParser("minseg", description=DESCRIPTION)
+    parser.add_argument("--version", action="version", version=f"minseg {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    demo = _command(
+        commands, "demo", _demo,
+        "the main job in three minutes: an FCN and a U-Net learn before your eyes",
+        "Rebuilds the lecture's worked 4x4 example, trains an FCN on toy shapes and a U-Net on "
+        "scenes of real handwritten digits, prints scores, writes pictures and weights. Stop it "
+        "with Ctrl-C and it goes on where it stopped.",
+    )  # fmt: skip
+    demo.add_argument("--out", type=Path, default=Path("minseg-demo"), metavar="FOLDER",
+                      help="where pictures and weights go (default: %(default)s)")  # fmt: skip
+    demo.add_argument("--short", action="store_true", help="a tenth of the steps, to see it work")
+    _machine(demo)
+
+    train = _command(
+        commands, "train", _train,
+        "train a network on toy data or on a folder of your own images",
+        "Trains a network and writes checkpoint.npz (every 50 steps), predictions.png, curves.png, "
+        "confusion.png and scores.txt into --out. Ctrl-C stops after the step at hand and keeps "
+        "everything; the same command with --resume goes on.",
+    )  # fmt: skip
+    add = train.add_argument
+    add("--model", default="unet", metavar="NAME", help="unet, fcn or segnet (default: unet)")
+    add("--data", default="digits", metavar="NAME",
+        help="digits, digits-hard, shapes, or a folder with images/ and masks/ (default: digits)")  # fmt: skip
+    add("--steps", type=int, default=2000, metavar="N", help="steps in all (default: 2000)")
+    add("--out", type=Path, required=True, metavar="FOLDER", help="where the run is kept")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--width", type=int, default=16, metavar="N", help="channels at full size (default: 16)")
+    add("--depth", type=int, default=3, metavar="N",
+        help="resolutions (unet) or poolings (fcn, segnet) (default: 3)")  # fmt: skip
+    add("--skips", type=int, metavar="N", help="fcn only: finer maps to add, 0 to 2 (default: 2)")
+    add("--dilated", action="store_true", help="fcn only: dilate instead of the last pooling")
+    add("--padding", choices=("same", "valid"), help="unet only (default: same)")
+    add("--size", type=int, metavar="PIXELS", help="side of the images; crops your own to it")
+    add("--batch-size", type=int, default=8, metavar="N", help="images in a step (default: 8)")
+    add("--lr", type=float, default=3e-3, metavar="RATE", help="learning rate (default: 0.003)")
+    add("--optimizer", choices=("adam", "sgd"), default="adam", help="(default: adam)")
+    add("--schedule", choices=("cosine", "step", "constant"), default="cosine",
+        help="how the learning rate falls (default: cosine)")  # fmt: skip
+    add("--seed", type=int, default=0, metavar="N", help="of weights and batches (default: 0)")
+    _machine(train)
+
+    predict = _command(
+        commands, "predict", _predict,
+        "label pictures of your own with a trained network",
+        "Writes for every picture its labels (NAME.labels.png, one class number per pixel) and an "
+        "overlay to look at (NAME.overlay.png).",
+    )  # fmt: skip
+    predict.add_argument("checkpoint", type=Path, help="a checkpoint.npz, or the folder of a run")
+    predict.add_argument("images", type=Path, nargs="+", help="PNG or JPEG pictures")
+    predict.add_argument("--out", type=Path, default=Path(), metavar="FOLDER",
+                         help="where the results go (default: here)")  # fmt: skip
+    _machine(predict)
+    return parser
+
+
+def _command(commands, name, run, summary, description) -> argparse.ArgumentParser:
+    command = commands.add_parser(name, help=summary, description=description)
+    command.set_defaults(run=run)
+    return command
+
+
+def _machine(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device", default="cpu", metavar="NAME", help="cpu or cuda (default: cpu)"
+    )
+    command.add_argument("--threads", type=int, metavar="N",
+                         help="processor threads (default: every core)")  # fmt: skip
+
+
+def _prepare(chosen: argparse.Namespace) -> None:
+    from minseg import set_num_threads
+    from minseg.backend import check_device
+
+    check_device(chosen.device)
+    if chosen.threads is not None:
+        set_num_threads(chosen.threads)
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    from minseg.demo import demo
+    from minseg.train import Interrupted
+
+    _prepare(chosen)
+    try:
+        demo(chosen.out, chosen.device, chosen.short)
+    except Interrupted as stop:
+        print(f"\n{stop}\nThe same command goes on from there.")
+        return 130
+    return 0
+
+
+def _train(chosen: argparse.Namespace) -> int:
+    from minseg import data
+    from minseg.demo import report
+    from minseg.train import Interrupted, train
+
+    _prepare(chosen)
+    checkpoint = chosen.out / "checkpoint.npz"
+    if checkpoint.exists() and not chosen.resume:
+        raise ValueError(
+            f"{chosen.out} holds a run already: add --resume to go on with it, or name another --out"
+        )
+    options = {}
+    if chosen.model == "fcn":
+        skips = 2 if chosen.skips is None else chosen.skips
+        options = dict(skips=skips, dilated=chosen.dilated)
+    elif chosen.skips is not None or chosen.dilated:
+        raise ValueError("--skips and --dilated go with --model fcn only")
+    if chosen.padding is not None:
+        if chosen.model != "unet":
+            raise ValueError("--padding goes with --model unet only")
+        options = dict(padding=chosen.padding)
+    train_set = data.build(chosen.data, "train", chosen.size)
+    test_set = data.build(chosen.data, "test", chosen.size)
+    print(
+        f"{chosen.model} on {train_set.name}: {len(train_set):,} training and {len(test_set):,} test "
+        f"images, {train_set.num_classes} classes"
+    )
+    try:
+        segmenter, history = train(
+            train_set, test_set, chosen.out, model=chosen.model, width=chosen.width,
+            depth=chosen.depth, options=options, steps=chosen.steps, batch_size=chosen.batch_size,
+            lr=chosen.lr, optimizer=chosen.optimizer, schedule=chosen.schedule, seed=chosen.seed,
+            device=chosen.device, resume=chosen.resume,
+        )  # fmt: skip
+    except Interrupted as stop:
+        print(f"\n{stop}\nGo on with the same command and --resume.")
+        return 130
+    report(segmenter, history, test_set, chosen.out)
+    print(f"\nPictures and weights are in {chosen.out}.")
+    return 0
+
+
+def _predict(chosen: argparse.Namespace) -> int:
+    import numpy as np
+    from PIL import Image
+
+    from minseg import plot
+    from minseg.data.folder import read_image
+    from minseg.files import written_whole
+    from minseg.segmenter import load
+
+    _prepare(chosen)
+    path = chosen.checkpoint
+    segmenter = load(path / "checkpoint.npz" if path.is_dir() else path)[0]
+    segmenter.to(chosen.device)
+    channels, K = len(segmenter.mean), len(segmenter.class_names)
+    for name in chosen.images:
+        image = read_image(name, channels)
+        labels = segmenter.predict(image[None])[0]
+        shares = np.bincount(labels.ravel(), minlength=K) / labels.size
+        largest = sorted(range(K), key=lambda k: -shares[k])[:4]
+        words = ", ".join(
+            f"{segmenter.class_names[k]} {shares[k]:.1%}" for k in largest if shares[k]
+        )
+        print(f"{name}: {words}")
+        with written_whole(chosen.out / f"{name.stem}.labels.png") as part:
+            Image.fromarray(labels.astype(np.uint8)).save(part, format="PNG")
+        with written_whole(chosen.out / f"{name.stem}.overlay.png") as part:
+            Image.fromarray(plot.overlay(image, labels, K)).save(part, format="PNG")
+    return 0
