@@ -54,7 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     add = train.add_argument
     add("--model", default="unet", metavar="NAME", help="unet, fcn or segnet (default: unet)")
     add("--data", default="digits", metavar="NAME",
-        help="digits, digits-hard, shapes, or a folder with images/ and masks/ (default: digits)")  # fmt: skip
+        help="digits, digits-hard, shapes, or a folder with images/ and masks/")  # fmt: skip
     add("--steps", type=int, default=2000, metavar="N", help="steps in all (default: 2000)")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the run is kept")
     add("--resume", action="store_true", help="go on with the run in --out")
@@ -112,12 +112,12 @@ def _prepare(chosen: argparse.Namespace) -> None:
 
 def _demo(chosen: argparse.Namespace) -> int:
     from minseg.demo import demo
-    from minseg.train import Interrupted
+    from minseg.train import TrainingStopped
 
     _prepare(chosen)
     try:
         demo(chosen.out, chosen.device, chosen.short)
-    except Interrupted as stop:
+    except TrainingStopped as stop:
         print(f"\n{stop}\nThe same command goes on from there.")
         return 130
     return 0
@@ -126,7 +126,7 @@ def _demo(chosen: argparse.Namespace) -> int:
 def _train(chosen: argparse.Namespace) -> int:
     from minseg import data
     from minseg.demo import report
-    from minseg.train import Interrupted, train
+    from minseg.train import TrainingStopped, train
 
     _prepare(chosen)
     checkpoint = chosen.out / "checkpoint.npz"
@@ -157,7 +157,7 @@ def _train(chosen: argparse.Namespace) -> int:
             lr=chosen.lr, optimizer=chosen.optimizer, schedule=chosen.schedule, seed=chosen.seed,
             device=chosen.device, resume=chosen.resume,
         )  # fmt: skip
-    except Interrupted as stop:
+    except TrainingStopped as stop:
         print(f"\n{stop}\nGo on with the same command and --resume.")
         return 130
     report(segmenter, history, test_set, chosen.out)

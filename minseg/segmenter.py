@@ -12,7 +12,7 @@ import numpy as np
 from minseg import models
 from minseg.backend import Array, array_module, to_numpy
 from minseg.files import written_whole
-from minseg.nn import Module
+from minseg.nn import Dropout, Module
 from minseg.tensor import Tensor, no_grad
 
 FORMAT = 1  # of checkpoint files; a reader refuses what is newer than itself
@@ -74,7 +74,7 @@ def save(
         "random": {
             name: module.rng.bit_generator.state
             for name, module in segmenter.named_modules()
-            if isinstance(getattr(module, "rng", None), np.random.Generator)
+            if isinstance(module, Dropout)
         },
         "record": record or {},
     }
@@ -82,7 +82,7 @@ def save(
     arrays |= {f"optimizer.{name}": array for name, array in (optimizer_state or {}).items()}
     arrays["about"] = np.frombuffer(json.dumps(about).encode(), np.uint8)
     with written_whole(path) as part, open(part, "wb") as file:
-        np.savez(file, **arrays)
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def load(path: str | os.PathLike) -> tuple[Segmenter, dict[str, Any], dict[str, np.ndarray]]:

@@ -99,8 +99,7 @@ def correlate(
     the taps along a row are laid side by side, a third of the copying, and one product serves all
     the kernel's rows at once: with so few output channels its cost is reading the columns.
     """
-    N, C = source.shape[:2]
-    O = len(weights)
+    N, O = len(source), len(weights)
     beyond = rows.hop * (rows.taps - 1)  # rows that only some of the kernel's rows see
     apart = rows.step == 1 and 2 * beyond <= rows.size
     kernel_rows = rows.taps if apart else 1

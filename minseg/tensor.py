@@ -84,7 +84,7 @@ class Tensor:
 
     def __repr__(self) -> str:
         made_by = f", made by {self._made_by.name}" if self._made_by else ""
-        return f"Tensor({self.data!r}{made_by or (', requires_grad=True' * self.requires_grad)})"
+        return f"Tensor({self.data!r}{made_by})"
 
     def __setitem__(self, index: Any, value: Any) -> None:
         raise TypeError(
@@ -107,30 +107,25 @@ class Tensor:
         """
         if not self.requires_grad:
             raise RuntimeError("backward: nothing that made this Tensor requires a gradient")
-        gradient = gradient.data if isinstance(gradient, Tensor) else gradient
+        if gradient is None and self.size != 1:
+            raise ValueError(
+                f"backward: this Tensor has shape {self.shape}; reduce it to one number "
+                "(.sum(), .mean()) or pass gradient, an array of that shape"
+            )
         xp = array_module(self.data)
-        if gradient is None:
-            if self.size != 1:
-                raise ValueError(
-                    f"backward: this Tensor has shape {self.shape}; reduce it to one number "
-                    "(.sum(), .mean()) or pass gradient, an array of that shape"
-                )
-            gradient = xp.ones(self.shape, self.dtype)
-        gradient = xp.asarray(gradient, dtype=self.dtype)
-        if gradient.shape != self.shape:
-            raise ValueError(f"backward: gradient has shape {gradient.shape}, not {self.shape}")
+        dy = xp.ones_like(self.data) if gradient is None else _plain(gradient)
+        dy = xp.asarray(dy, dtype=self.dtype)
+        if dy.shape != self.shape:
+            raise ValueError(f"backward: gradient has shape {dy.shape}, not {self.shape}")
 
-        gradients = {id(self): gradient}
+        gradients = {id(self): dy}
         own: set[int] = set()  # sums made here, safe to add to; other gradients are borrowed
         for tensor in _users_first(self):
-            dy, op = gradients.pop(id(tensor)), tensor._made_by
-            if op is None:
-                if tensor.grad is None:
-                    tensor.grad = dy.copy()
-                else:
-                    tensor.grad += dy
+            dy = gradients.pop(id(tensor))
+            if tensor._made_by is None:
+                tensor.grad = dy.copy() if tensor.grad is None else tensor.grad + dy
                 continue
-            for x, dx in op.pull_back(dy):
+            for x, dx in tensor._made_by.pull_back(dy):
                 if id(x) not in gradients:
                     gradients[id(x)] = dx
                 elif id(x) in own:
@@ -144,21 +139,20 @@ class _Op:
     """A note of one op: its name, its inputs, and the gradient function of each that needs one."""
 
     def __init__(self, name: str, inputs: list[tuple[str, Tensor, Callable]]) -> None:
-        self.name, self.inputs = name, inputs
-        self.used = False
+        self.name, self.inputs, self.used = name, inputs, False
 
     def pull_back(self, dy: Array) -> Iterator[tuple[Tensor, Array]]:
         """From the gradient of the output to (input, its gradient), forgetting each as it goes."""
         self.used = True
         while self.inputs:
             argument, x, gradient = self.inputs.pop(0)
-            dx = gradient(dy)
+            dx = array_module(x.data).asarray(gradient(dy), dtype=x.dtype)
             if dx.shape != x.shape:
                 raise ValueError(
                     f"{self.name}: the gradient of {argument} has shape {dx.shape}, "
                     f"but {argument} has shape {x.shape}"
                 )
-            yield x, dx if dx.dtype == x.dtype else dx.astype(x.dtype)
+            yield x, dx
 
 
 def _users_first(root: Tensor) -> list[Tensor]:
@@ -188,38 +182,28 @@ def _users_first(root: Tensor) -> list[Tensor]:
 
 
 def differentiable(op: Callable) -> Callable:
-    """Make an op on plain arrays accept Tensors.
+    """Make an op on plain arrays accept Tensors: any Tensor in, Tensor out.
 
     op(*arrays, ...) returns (value, gradients): one function dy -> dx per leading argument, or None
     where there is no gradient. The value may be (y, *extras); extras stay plain arrays.
-    Arrays in, array out; any Tensor in, Tensor out.
     """
     parameters = list(inspect.signature(op).parameters.values())
-    variadic = parameters[0].kind is parameters[0].VAR_POSITIONAL
-    position = {p.name: n for n, p in enumerate(parameters)}
+    variadic = parameters[0].kind is inspect.Parameter.VAR_POSITIONAL
+    position = {parameter.name: n for n, parameter in enumerate(parameters)}
 
     @wraps(op)
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        tensors = {n: a for n, a in enumerate(args) if isinstance(a, Tensor)}
-        for name, value in kwargs.items():
-            if isinstance(value, Tensor):
-                tensors[position[name] if name in position else -1] = value
+        given = [*enumerate(args), *((position.get(name, -1), kwargs[name]) for name in kwargs)]
+        tensors = [(n, value) for n, value in given if isinstance(value, Tensor)]
         if not tensors:
             return op(*args, **kwargs)[0]
-
-        def plain(value: Any) -> Any:
-            if isinstance(value, Tensor):
-                return value.data
-            # a NumPy scalar is float64 to the end: float32 would turn into float64 on its way
-            return value.item() if isinstance(value, np.generic) else value
-
-        arrays = [plain(value) for value in args]
-        value, gradients = op(*arrays, **{name: plain(value) for name, value in kwargs.items()})
+        plain = {name: _plain(value) for name, value in kwargs.items()}
+        value, gradients = op(*map(_plain, args), **plain)
         y, *extras = value if isinstance(value, tuple) else (value,)
         result = Tensor(y)
         inputs = []
-        for n, x in sorted(tensors.items()):
-            if x.requires_grad and _recording.get():
+        for n, x in tensors if _recording.get() else ():
+            if x.requires_grad:
                 argument = f"input {n}" if variadic else parameters[n].name
                 if n >= len(gradients) or gradients[n] is None:
                     raise TypeError(f"{op.__name__} has no gradient for {argument}: detach() it")
@@ -229,3 +213,10 @@ def differentiable(op: Callable) -> Callable:
         return (result, *extras) if extras else result
 
     return wrapper
+
+
+def _plain(value: Any) -> Any:
+    """A Tensor's array; a NumPy scalar as Python's number, lest np.float64 turn float32 into float64."""
+    if isinstance(value, Tensor):
+        return value.data
+    return value.item() if isinstance(value, np.generic) else value

@@ -112,7 +112,7 @@ def stop_politely() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-class Interrupted(Exception):
+class TrainingStopped(Exception):  # noqa: N818  (a wish of the user's, no error)
     """Training was stopped by Ctrl-C, and its checkpoint written."""
 
 
@@ -145,14 +145,14 @@ def train(
     its history: one record per evaluation, with step, loss, pixel_accuracy, mean_iou, seconds.
 
     Raises:
-        Interrupted: by Ctrl-C, after the checkpoint was written.
+        TrainingStopped: by Ctrl-C, after the checkpoint was written.
         FileNotFoundError, ValueError: nothing to resume, or settings that do not fit.
         FloatingPointError: the loss is not finite.
     """
     integer("train", "steps", steps, 1)
     one_of("train", "optimizer", optimizer, tuple(OPTIMIZERS))
     path = Path(out) / "checkpoint.npz"
-    settings = dict(
+    settings: dict[str, Any] = dict(
         steps=steps, batch_size=batch_size, lr=lr, optimizer=optimizer, schedule=schedule, seed=seed,
         data=train_set.name,
     )  # fmt: skip
@@ -229,7 +229,7 @@ def train(
             if step % SAVE_EVERY == 0 or step == steps or stopping():
                 checkpoint(step)
             if stopping() and step < steps:
-                raise Interrupted(
+                raise TrainingStopped(
                     f"stopped after step {step:,} of {steps:,}; everything up to here is in {path}"
                 )
             return False

@@ -135,6 +135,14 @@ def test_fractionally_strided_convolution_equals_its_loop(kind, drawing, seed, w
     held_to_its_loop("fractionally_strided_conv2d", TOLERANCE[kind], x, w, b, **options)
 
 
+@few
+@given(convolutions(), st.tuples(*[st.sampled_from(["int", "float64"])] * 3), seeds)
+def test_integers_and_floats_mix_as_in_the_loop(drawing, kinds, seed):
+    *shapes, options = drawing
+    x, w, b = (numbers(seed, kind, *shape) for kind, shape in zip(kinds, shapes, strict=True))
+    held_to_its_loop("conv2d", 1e-12, x, w, b, **options)
+
+
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_crop_deeper_than_the_image_leaves_zeros(kind):
     x, w = numbers(0, kind, 1, 1), numbers(2, kind, 1, 1)
@@ -451,6 +459,7 @@ def test_unpooling_equals_its_loop_where_windows_overlapped(kind, drawing, seed)
     k, s, p = arguments[:3]
     _, indices = F.max_pool2d(numbers(seed, kind, *shape), *arguments, return_indices=True)
     x = numbers(seed + 1, kind, *indices.shape)
+    indices = np.asfortranarray(indices) if seed % 2 else indices
     held_to_its_loop("max_unpool2d", 0, x, indices, k, s, p, output_size=shape[-2:])
 
 

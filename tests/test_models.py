@@ -25,7 +25,7 @@ NETWORKS = {
 }
 every_network = pytest.mark.parametrize(("name", "options"), NETWORKS.values(), ids=NETWORKS)
 # 1x1, odd, smaller than a pooling, not square, a multiple of 8, larger than one
-SIZES = [(1, 1), (1, 40), (2, 3), (3, 1), (5, 5), (7, 12), (8, 8), (9, 31), (16, 24), (39, 17), (40, 40)]  # fmt: skip
+SIZES = [(1, 1), (1, 40), (2, 3), (3, 1), (5, 5), (7, 12), (8, 8), (9, 31), (16, 24), (40, 39)]
 
 
 def build(name, options, width=2, depth=3, seed=0, in_channels=2, num_classes=3):
@@ -82,7 +82,10 @@ def test_the_output_has_the_size_of_the_input_for_every_side_up_to_forty(name, o
 @pytest.mark.parametrize("depth", [1, 2, 4])
 def test_the_output_has_the_size_of_the_input_at_every_depth(name, options, depth):
     if "skips" in options:
-        options = {**options, "skips": min(options["skips"], max(0, depth - 1 - options.get("dilated", 0)))}
+        options = {
+            **options,
+            "skips": min(options["skips"], max(0, depth - 1 - options.get("dilated", 0))),
+        }
     network = build(name, options, depth=depth)
     for H, W in SIZES:
         assert run(network, image(1, 2, H, W)).shape == (1, 3, H, W)
@@ -113,8 +116,14 @@ def test_every_parameter_has_a_part_in_the_output(name, options):
 
 @pytest.mark.parametrize(
     ("name", "options", "multiple"),
-    [("fcn", {}, 8), ("fcn", {"skips": 2}, 8), ("fcn", {"dilated": True}, 4), ("segnet", {}, 8), ("unet", {}, 4)],
-)  # fmt: skip
+    [
+        ("fcn", {}, 8),
+        ("fcn", {"skips": 2}, 8),
+        ("fcn", {"dilated": True}, 4),
+        ("segnet", {}, 8),
+        ("unet", {}, 4),
+    ],
+)
 def test_an_odd_image_is_filled_up_with_zeros_below_and_to_the_right(name, options, multiple):
     network = build(name, options)
     x = image(1, 2, 2 * multiple - 1, 3 * multiple + 1)
@@ -266,7 +275,10 @@ def test_a_skip_adds_the_scores_of_the_finer_map():
     network = build("fcn", {"skips": 2})
     x = image(1, 2, 16, 16)
     y = run(network, x)
-    for skip in (1, 2):  # a finer map's bias reaches the output, at the weight of bilinear upsampling
+    for skip in (
+        1,
+        2,
+    ):  # a finer map's bias reaches the output, at the weight of bilinear upsampling
         network.score[skip].bias.data += 1
         raised = run(network, x)
         inside = (raised - y)[..., 6:-6, 6:-6]
@@ -293,7 +305,7 @@ def test_more_skips_than_maps_get_a_sentence(options, depth, sentence):
 
 def test_the_paper_s_valid_u_net_takes_572_to_388(monkeypatch):
     network = build("unet", {"padding": "valid"}, width=1, depth=5, in_channels=1, num_classes=2)
-    encoder, decoder = ([f"{half}.{n}" for n in range(5 - k)] for k, half in ((0, "encoder"), (1, "decoder")))  # fmt: skip
+    encoder, decoder = [f"encoder.{n}" for n in range(5)], [f"decoder.{n}" for n in range(4)]
     shapes = record(network, monkeypatch, *encoder, *decoder)
     with no_grad():
         y = network.eval().unpadded(Tensor(image(1, 1, 572, 572)))
@@ -313,7 +325,9 @@ def test_the_smallest_image_of_the_paper_s_u_net_is_188_and_gives_4():
         assert network.eval().unpadded(Tensor(image(1, 1, 188, 204))).shape == (1, 2, 4, 20)
     assert [n for n in range(1, 221) if network.output_size(n)] == [188, 204, 220]
     for n in (172, 187, 196, 571):
-        with pytest.raises(ValueError, match=rf"UNet: an image of \({n}, 188\) does not halve evenly"):
+        with pytest.raises(
+            ValueError, match=rf"UNet: an image of \({n}, 188\) does not halve evenly"
+        ):
             network.unpadded(Tensor(image(1, 1, n, 188)))
 
 
@@ -386,7 +400,11 @@ def test_a_state_dict_makes_another_network_the_same(name, options):
     [
         (("vgg", 3, 5), {}, "models.build: name must be one of fcn, segnet, unet, got 'vgg'"),
         (("unet", 3, 5), {"skips": 1}, "skips"),
-        (("unet", 3, 5), {"padding": "full"}, "UNet: padding must be one of 'same', 'valid', got 'full'"),
+        (
+            ("unet", 3, 5),
+            {"padding": "full"},
+            "UNet: padding must be one of 'same', 'valid', got 'full'",
+        ),
         (("unet", 3, 5, 0), {}, "UNet: width must be at least 1, got 0"),
         (("fcn", 3, 5, 16, 0), {}, "FCN: depth must be at least 1, got 0"),
         (("segnet", 3, 0), {}, "SegNet: num_classes must be at least 1, got 0"),
@@ -475,8 +493,8 @@ def test_training_on_every_device_gives_the_same_weights(name, options, xp):
 @pytest.mark.parametrize("training", [True, False])
 def test_the_gradient_of_a_network_is_its_slope_in_a_random_direction(name, options, training):
     rng = np.random.default_rng(5)
-    network = build(name, options).train(training)
-    x, labels = scene(2, 8, 8)
+    network = build(name, options, width=4).train(training)
+    x, labels = scene(2, 16, 16)
     x = x.astype(np.float64)
     for p in network.parameters():
         p.data = p.data.astype(np.float64)
@@ -493,7 +511,7 @@ def test_the_gradient_of_a_network_is_its_slope_in_a_random_direction(name, opti
             p.data = w + step * direction
         return F.cross_entropy(network(Tensor(x)), labels)
 
-    eps = 1e-6  # small, so that no relu or maximum changes sides on the way
+    eps = 1e-7  # small, so that no relu or maximum changes sides on the way
     slope = (loss(eps).item() - loss(-eps).item()) / (2 * eps)
     loss(0.0).backward()
     expected = sum(

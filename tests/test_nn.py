@@ -23,7 +23,9 @@ def small_network(layers=nn, **options):
     """Convolution, batch normalisation, pooling and both upsamplings; the same text for torch.nn."""
     return layers.Sequential(
         layers.Sequential(
-            layers.Conv2d(4, 6, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), groups=2, **options),
+            layers.Conv2d(
+                4, 6, (3, 2), stride=(2, 1), padding=1, dilation=(1, 2), groups=2, **options
+            ),
             layers.BatchNorm2d(6, eps=1e-3, momentum=0.2),
             layers.ReLU(),
         ),
@@ -300,9 +302,7 @@ def test_dropout_does_nothing_in_evaluation_and_consumes_no_chance():
 
 @pytest.mark.parametrize("s", [1, 2, 4, 8])
 def test_bilinear_init_of_size_2s_minus_1_is_exactly_interpolation_with_align_corners(s):
-    up = nn.ConvTranspose2d(
-        3, 3, 2 * s - 1, s, padding=s - 1, bias=False, init="bilinear"
-    )
+    up = nn.ConvTranspose2d(3, 3, 2 * s - 1, s, padding=s - 1, bias=False, init="bilinear")
     x = np.random.default_rng(0).integers(-8, 9, (2, 3, 5, 4)).astype(np.float32)
     size = (4 * s + 1, 3 * s + 1)
     expected = F.interpolate(x, size, mode="bilinear", align_corners=True)
@@ -426,7 +426,9 @@ def test_load_state_dict_lists_everything_that_does_not_fit_and_changes_nothing(
 
 def test_load_state_dict_counts_what_it_has_no_room_to_list():
     net = small_network(rng=seeded())
-    with pytest.raises(ValueError, match=rf"0.0.weight is missing.*, and {len(net.state_dict()) - 5} more$"):
+    with pytest.raises(
+        ValueError, match=rf"0.0.weight is missing.*, and {len(net.state_dict()) - 5} more$"
+    ):
         net.load_state_dict({})
 
 
@@ -477,15 +479,15 @@ def test_a_network_on_the_device_computes_what_it_computes_on_the_host(xp):
         (lambda: nn.Conv2d(3, 2.0, 3), "Conv2d: out_channels must be an int, got 2.0"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), "Conv2d: in_channels (3) must be a multiple of groups (2)"),
         (lambda: nn.Conv2d(4, 3, 3, groups=2), "Conv2d: out_channels (3) must be a multiple of groups (2)"),
-        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "Conv2d: kernel_size must be an int or a pair of ints, got (3, 3, 3)"),
+        (lambda: nn.Conv2d(3, 4, (3, 3, 3)), "an int or a pair of ints, got (3, 3, 3)"),
         (lambda: nn.Conv2d(3, 4, 3, init="zero"), "init must be one of 'he', 'xavier', got 'zero'"),
         (lambda: nn.ConvTranspose2d(3, 4, 0), "ConvTranspose2d: kernel_size must be at least 1, got 0"),
-        (lambda: nn.ConvTranspose2d(3, 3, 5, 2, init="bilinear"), "kernel_size 2s-1 or 2s-s%2; got kernel_size (5, 5), stride (2, 2)"),
+        (lambda: nn.ConvTranspose2d(3, 3, 5, 2, init="bilinear"), "got kernel_size (5, 5), stride (2, 2)"),
         (lambda: nn.ConvTranspose2d(3, 4, 4, 2, init="bilinear"), "as many channels out as in"),
         (lambda: nn.ConvTranspose2d(3, 3, 4, (2, 4), init="bilinear"), "one stride s for both axes"),
         (lambda: nn.BatchNorm2d(0), "BatchNorm2d: num_features must be at least 1, got 0"),
         (lambda: nn.BatchNorm2d(3)(image(3, 3)), "BatchNorm2d: x must have shape (N, C, H, W), got (3, 3)"),
-        (lambda: nn.Conv2d(3, 4, 3)(image(1, 2, 5, 5)), "conv2d: x has 2 channels but w expects 3 (w is (4, 3, 3, 3))"),
+        (lambda: nn.Conv2d(3, 4, 3)(image(1, 2, 5, 5)), "conv2d: x has 2 channels but w expects 3"),
         (lambda: nn.Dropout(1.5)(image(3)), "dropout: p is a probability, 0..1, got 1.5"),
         (lambda: nn.Parameter(np.zeros(3, np.int64)), "only floats have gradients"),
     ],

@@ -18,7 +18,7 @@ from minseg.files import written_whole
 from minseg.nn import Conv2d, Dropout, Sequential
 from minseg.optim import SGD
 from minseg.segmenter import Segmenter, load, save
-from minseg.train import Interrupted, evaluate, fit, normalisation, train
+from minseg.train import TrainingStopped, evaluate, fit, normalisation, train
 
 SMALL = dict(width=2, depth=2, batch_size=2, evaluations=2)
 
@@ -78,7 +78,7 @@ def test_a_resumed_run_ends_in_the_same_bits_as_one_that_never_stopped(
         return batch(self, step)
 
     monkeypatch.setattr(data.Loader, "batch", interrupted_batch)
-    with pytest.raises(Interrupted, match=r"stopped after step 5 of 9; .*checkpoint\.npz"):
+    with pytest.raises(TrainingStopped, match=r"stopped after step 5 of 9; .*checkpoint\.npz"):
         train(digits(), digits("test", 2), tmp_path / "parts", **settings)
     assert load(tmp_path / "parts" / "checkpoint.npz")[1]["step"] == 5
     resumed, again = train(digits(), digits("test", 2), tmp_path / "parts", **settings, resume=True)
@@ -127,7 +127,7 @@ def test_training_stops_on_a_loss_that_is_not_finite_and_keeps_the_weights():
     loader = data.Loader(digits(), 2)
     segmenter.network.head.bias.data[0] = np.nan
     before = segmenter.state_dict()["network.encoder.0.0.weight"]
-    with pytest.raises(FloatingPointError, match="the loss is nan at step 3, learning rate 0.1"):
+    with pytest.raises(FloatingPointError, match=r"the loss is nan at step 3, learning rate 0\.1"):
         fit(segmenter, loader, SGD(segmenter.parameters(), 0.1), 9, start=3)
     assert np.array_equal(before, segmenter.state_dict()["network.encoder.0.0.weight"])
 

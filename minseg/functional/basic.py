@@ -53,7 +53,7 @@ def takes_planes(count: int) -> Callable:
             if getattr(given.get(names[0]), "ndim", None) != 2:
                 return op(*args, **kwargs)
             for name in names[1:]:
-                other = given.get(name)
+                other: Any = given.get(name)
                 if getattr(other, "ndim", 2) != 2:
                     raise ValueError(
                         f"{op.__name__}: {names[0]} is one plane {given[names[0]].shape}, so {name} "
@@ -384,7 +384,7 @@ for _name, _op in dict(
     setattr(Tensor, f"__r{_name}__", _swapped(_op))
 for _name in ("lt", "le", "gt", "ge", "eq", "ne"):
     setattr(Tensor, f"__{_name}__", _compare(f"__{_name}__"))
-Tensor.__neg__ = negative  # type: ignore[attr-defined]
-Tensor.__getitem__ = getitem  # type: ignore[attr-defined]
+setattr(Tensor, "__neg__", negative)  # noqa: B010  (a type checker allows no assignment here)
+setattr(Tensor, "__getitem__", getitem)  # noqa: B010
 for _op in (sum, mean, max, reshape, transpose, exp, log):
     setattr(Tensor, _op.__name__, _op)

@@ -50,23 +50,20 @@ def batch_norm(
     axes = (0, *range(2, x.ndim))
     each = (1, C) + (1,) * (x.ndim - 2)  # per-channel numbers, shaped to broadcast over x
     count = x.size // C
-    use_batch = training or running_mean is None
-    if use_batch:
+    if training or running_mean is None:
         if count < 2:
             raise ValueError(
                 f"batch_norm: while training each channel needs more than one value, got x {x.shape}"
             )
-        centred = x - (x.sum(axis=axes) / count).reshape(each)
-        var = (centred * centred).sum(axis=axes) / count
-        if training and running_mean is not None:
-            mean = x.sum(axis=axes) / count
+        mean = x.sum(axis=axes) / count
+        normal = x - mean.reshape(each)
+        var = (normal * normal).sum(axis=axes) / count
+        if training and running_mean is not None and running_var is not None:
             running_mean += momentum * (mean - running_mean)
             running_var += momentum * (var * (count / (count - 1)) - running_var)
     else:
-        centred = x - running_mean.reshape(each)
-        var = running_var
+        normal, var = x - running_mean.reshape(each), running_var
     scale = 1 / xp.sqrt(var + eps)  # (C,)
-    normal = centred
     normal *= scale.reshape(each)
     y = normal if weight is None else normal * weight.reshape(each)
     if bias is not None:
@@ -76,7 +73,7 @@ def batch_norm(
 
     def grad_x(dy: Array) -> Array:
         slope = (scale if weight is None else scale * weight).reshape(each)
-        if not use_batch:
+        if not (training or running_mean is None):  # constants, not functions of x
             return dy * slope
         # The mean and the variance move with x as well: what is left is dy without its part along
         # the constant and along the normalised x.

@@ -40,4 +40,4 @@ def pad_to_multiple(x: Any, multiple: int) -> Any:
 def crop_to(x: Any, size: tuple[int, int]) -> Any:
     """The top left `size` = (H, W) of x (N, C, ...)."""
     H, W = x.shape[2:]
-    return x if (H, W) == size else F.pad(x, (0, size[1] - W, 0, size[0] - H))
+    return x if size == (H, W) else F.pad(x, (0, size[1] - W, 0, size[0] - H))
