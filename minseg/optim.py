@@ -1,6 +1,6 @@
 """How a gradient changes a parameter, and how the learning rate changes as training goes on.
 
-Source: Bonn University, lecture on semantic segmentation; Sutskever et al., On the importance of
+Source: ENSTA Paris, CSC_5RO13, "Training Segmentation Networks"; Sutskever et al., On the importance of
 initialization and momentum (2013); Kingma and Ba, Adam (2015).
 """
 

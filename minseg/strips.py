@@ -48,6 +48,8 @@ def cut(N: int, numbers: int, height: int, width: int, itemsize: int) -> list[St
 
     How they fall depends on sizes alone, never on the number of threads: the same sums every time.
     """
+    if N == 0:
+        return []
     image_bytes = numbers * height * width * itemsize
     unit = min(STRIP_BYTES, max(LEAST_BYTES, N * image_bytes // 4))
     if image_bytes <= unit:

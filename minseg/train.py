@@ -1,6 +1,6 @@
 """Training a network, and measuring how good it is: one readable loop each.
 
-Source: University of Waterloo, assignment on training a segmentation network; DLV, on losses.
+Source: University of Waterloo, "Assignment 5"; Deep Learning for Vision (2024-2025), "Training".
 """
 
 import math

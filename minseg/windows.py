@@ -9,8 +9,7 @@ slide is convolution (a kernel slides over the image), spread is transposed conv
 of y spreads a copy of the kernel: `X[i:i+h, j:j+w] += Y[i, j] * K`), overlap is the gradient in
 the kernel. Each is the gradient of the others.
 
-Source: University of Waterloo, lecture on semantic segmentation, "Methods for Upsampling" and
-"Transpose Convolution"; Dumoulin and Visin, A guide to convolution arithmetic (2016).
+Source: University of Waterloo, "Methods for Upsampling" and "Fractionally-strided Convolution"; Dumoulin and Visin, A guide to convolution arithmetic (2016).
 """
 
 from functools import cached_property
@@ -38,7 +37,7 @@ def output_size(
         ValueError: a size, kernel, stride or dilation below 1, a negative padding, or a kernel
             that reaches further than the padded image.
 
-    Source: University of Waterloo, "Convolutional Neural Networks"; Dumoulin and Visin (2016), eq. 6.
+    Source: University of Waterloo, "Standard Convolution"; Dumoulin and Visin (2016), relationship 6.
     """
     named = dict(n=n, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     for name, value in named.items():
@@ -180,7 +179,8 @@ class Windows:
     def _placement(self) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Which part of the image lies in the padded image (all, unless cropped), and where there."""
         image = [
-            slice(max(0, -before), n - max(0, -after))
+            # a crop may be deeper than the image: then nothing of it is left
+            slice(min(n, max(0, -before)), max(min(n, max(0, -before)), n - max(0, -after)))
             for n, (before, after) in zip((self.H, self.W), self.padding, strict=True)
         ]
         inside = [

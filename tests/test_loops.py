@@ -143,6 +143,14 @@ def test_integers_and_floats_mix_as_in_the_loop(drawing, kinds, seed):
     held_to_its_loop("conv2d", 1e-12, x, w, b, **options)
 
 
+@pytest.mark.parametrize("kind", ["float64", "int"])
+def test_no_images_give_no_images(kind):
+    x, w = numbers(0, kind, 0, 2, 4, 5), numbers(0, kind, 2, 2, 3, 3)
+    for name in ("conv2d", "conv_transpose2d", "fractionally_strided_conv2d"):
+        held_to_its_loop(name, 0, x, w)
+    assert not windows.Windows((4, 5), (3, 3)).overlap(x, np.zeros((0, 2, 2, 3), x.dtype)).any()
+
+
 @pytest.mark.parametrize("kind", ALL_KINDS)
 def test_a_crop_deeper_than_the_image_leaves_zeros(kind):
     x, w = numbers(0, kind, 1, 1), numbers(2, kind, 1, 1)
@@ -461,6 +469,12 @@ def test_unpooling_equals_its_loop_where_windows_overlapped(kind, drawing, seed)
     x = numbers(seed + 1, kind, *indices.shape)
     indices = np.asfortranarray(indices) if seed % 2 else indices
     held_to_its_loop("max_unpool2d", 0, x, indices, k, s, p, output_size=shape[-2:])
+
+
+def test_unpooling_keeps_the_last_of_equal_indices_however_the_arrays_lie_in_memory():
+    x, indices = np.arange(6.0).reshape(2, 3), np.zeros((2, 3), np.int64)
+    for a, b in [(x, indices), (x[::-1, ::-1], indices[::-1, ::-1]), (x.T, indices.T)]:
+        assert F.max_unpool2d(a, b, 2)[0, 0] == a[-1, -1]
 
 
 @few

@@ -47,18 +47,18 @@ def scene(N, H, W, K=3, C=2, seed=0):
 
 
 def record(network, monkeypatch, *parts):
-    """Lists the shapes (channels, H, W) that go into and come out of those parts of a network."""
-    shapes = {part: [] for part in parts}
+    """The maps (channels, H, W) that go into and come out of those parts when the network runs."""
+    maps = {}
     modules = dict(network.named_modules())
     for part in parts:
 
         def forward(x, part=part, original=modules[part].forward):
             y = original(x)
-            shapes[part] = [x.shape[1:], y.shape[1:]]
+            maps[part] = x.data[0], y.data[0]
             return y
 
         monkeypatch.setattr(modules[part], "forward", forward, raising=False)
-    return shapes
+    return maps
 
 
 def run(network, x):
@@ -215,9 +215,9 @@ def test_width_is_the_channels_of_the_first_map_and_doubles_depth_times(
 ):
     network = build(name, options, width=4, depth=3)
     parts = [f"encoder.{n}" for n in range(len(maps))]
-    shapes = record(network, monkeypatch, *parts)
+    recorded = record(network, monkeypatch, *parts)
     run(network, image(1, 2, 32, 32))
-    assert [shapes[part][1] for part in parts] == maps
+    assert [recorded[part][1].shape for part in parts] == maps
     assert f"encoder.{len(maps)}" not in dict(network.named_modules())
 
 
@@ -245,14 +245,14 @@ def test_a_convolution_before_batch_normalisation_has_no_bias():
 )
 def test_fcn_skips_0_1_2_have_output_strides_8_4_2(skips, dilated, stride, monkeypatch):
     network = build("fcn", {"skips": skips, "dilated": dilated})
-    shapes = record(network, monkeypatch, *(f"up.{n}" for n in range(skips + 1)))
+    maps = record(network, monkeypatch, *(f"up.{n}" for n in range(skips + 1)))
     run(network, image(1, 2, 48, 32))
     # Each skip doubles the scores; what is left is upsampled in one go.
     sides = [48 // stride // 2 ** (skips - n) for n in range(skips + 1)] + [48]
     for n in range(skips + 1):
-        before, after = shapes[f"up.{n}"]
-        assert before == (3, sides[n], sides[n] * 32 // 48)
-        assert after == (3, sides[n + 1], sides[n + 1] * 32 // 48)
+        before, after = maps[f"up.{n}"]
+        assert before.shape == (3, sides[n], sides[n] * 32 // 48)
+        assert after.shape == (3, sides[n + 1], sides[n + 1] * 32 // 48)
     assert f"up.{skips + 1}" not in dict(network.named_modules())
 
 
@@ -269,6 +269,17 @@ def test_an_untrained_fcn_upsamples_its_scores_bilinearly():
     expected = F.interpolate(scores, scale_factor=8, mode="bilinear", align_corners=False)
     inside = (..., slice(8, -8), slice(8, -8))
     np.testing.assert_allclose(y[inside], expected[inside], atol=1e-5)
+
+
+def test_a_dilated_fcn_leaves_every_second_pixel_out_in_its_last_block_alone():
+    network = build("fcn", {"dilated": True}).eval()
+    for p in network.parameters():  # nothing cancels and relu hides nothing
+        p.data = np.abs(p.data)
+    for block, step in zip(network.encoder, (1, 1, 1, 2), strict=True):
+        x = np.zeros((1, block[0].weight.shape[1], 17, 17), np.float32)
+        x[:, :, 8, 8] = 1
+        seen = np.flatnonzero(block(x).numpy().any(axis=(0, 1, 2)))
+        assert seen.tolist() == [8 + step * n for n in (-2, -1, 0, 1, 2)]
 
 
 def test_a_skip_adds_the_scores_of_the_finer_map():
@@ -306,17 +317,41 @@ def test_more_skips_than_maps_get_a_sentence(options, depth, sentence):
 def test_the_paper_s_valid_u_net_takes_572_to_388(monkeypatch):
     network = build("unet", {"padding": "valid"}, width=1, depth=5, in_channels=1, num_classes=2)
     encoder, decoder = [f"encoder.{n}" for n in range(5)], [f"decoder.{n}" for n in range(4)]
-    shapes = record(network, monkeypatch, *encoder, *decoder)
+    maps = record(network, monkeypatch, *encoder, *decoder)
     with no_grad():
         y = network.eval().unpadded(Tensor(image(1, 1, 572, 572)))
     assert y.shape == (1, 2, 388, 388)
     # figure 1: into and out of each pair of convolutions
-    assert [tuple(side for _, side, _ in shapes[part]) for part in encoder] == [
+    assert [tuple(len(x[0]) for x in maps[part]) for part in encoder] == [
         (572, 568), (284, 280), (140, 136), (68, 64), (32, 28),
     ]  # fmt: skip
-    assert [tuple(side for _, side, _ in shapes[part]) for part in decoder] == [
+    assert [tuple(len(x[0]) for x in maps[part]) for part in decoder] == [
         (56, 52), (104, 100), (200, 196), (392, 388),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_the_decoder_sees_the_middle_of_the_encoder_s_map_and_then_what_came_up(
+    padding, monkeypatch
+):
+    network = build("unet", {"padding": padding}, depth=4)
+    n = next(n for n in range(90, 200, 2) if network.output_size(n))
+    parts = [
+        f"{half}.{n}"
+        for half, count in (("encoder", 4), ("decoder", 3), ("up", 3))
+        for n in range(count)
+    ]
+    maps = record(network, monkeypatch, *parts)
+    with no_grad():
+        network.eval().unpadded(Tensor(image(1, 2, n, n)))
+    for number in range(3):
+        skip, came_up = maps[f"encoder.{2 - number}"][1], maps[f"up.{number}"][1]
+        border = (skip.shape[1] - came_up.shape[1]) // 2
+        assert border == {"same": (0, 0, 0), "valid": (4, 16, 40)}[padding][number]
+        middle = skip[:, border : skip.shape[1] - border, border : skip.shape[1] - border]
+        np.testing.assert_array_equal(
+            maps[f"decoder.{number}"][0], np.concatenate([middle, came_up])
+        )
 
 
 def test_the_smallest_image_of_the_paper_s_u_net_is_188_and_gives_4():

@@ -1,7 +1,7 @@
 """Non-linearities, one number in, one out; and softmax, from scores to probabilities.
 
-Source: University of Waterloo, "Convolutional Neural Networks"; Bonn University, lecture on semantic
-segmentation; ENSTA Paris, on softmax.
+Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?"; University of Waterloo,
+"(Training) Loss: Cross-Entropy".
 """
 
 from typing import Any
@@ -17,7 +17,7 @@ from minseg.tensor import differentiable
 def relu(x: Array) -> Any:
     """max(x, 0), any shape; the gradient passes where x > 0 (at 0 it is 0).
 
-    Source: University of Waterloo, "Convolutional Neural Networks".
+    Source: Nair and Hinton, Rectified Linear Units (2010).
     """
     y = array_module(x).maximum(array("relu", "x", x), x.dtype.type(0) if x.dtype != object else 0)
     return y, (lambda dy: dy * (y > 0),)
@@ -39,7 +39,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Any:
 def sigmoid(x: Array) -> Any:
     """1 / (1 + exp(-x)), any shape, written as (1 + tanh(x/2)) / 2 so that no exp overflows.
 
-    Source: any; the gradient is y (1 - y).
+    Its gradient is y (1 - y). Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
     """
     y = 0.5 * (1 + array_module(x).tanh(0.5 * array("sigmoid", "x", x)))
     return y, (lambda dy: dy * y * (1 - y),)
@@ -69,7 +69,7 @@ def softmax(x: Array, dim: int = 1) -> Any:
     Raises:
         TypeError, ValueError: no such axis.
 
-    Source: ENSTA Paris, on softmax and cross-entropy; University of Waterloo, "Cross Entropy".
+    Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?"; University of Waterloo, "(Training) Loss: Cross-Entropy".
     """
     axis = _axis("softmax", x, dim)
     y = array_module(x).exp(x - x.max(axis=axis, keepdims=True))
@@ -92,7 +92,7 @@ def log_softmax(x: Array, dim: int = 1) -> Any:
     Raises:
         TypeError, ValueError: no such axis.
 
-    Source: ENSTA Paris, on softmax and cross-entropy.
+    Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
     """
     axis = _axis("log_softmax", x, dim)
     y = log_softmax_values(x, axis)

@@ -1,6 +1,6 @@
 """Arithmetic on arrays, each op with its gradients; it gives Tensor its operators.
 
-Source: ENSTA Paris, lecture on semantic segmentation; gradients from any calculus text.
+Source: ENSTA Paris, CSC_5RO13, "Training Segmentation Networks"; the gradients are calculus.
 """
 
 import builtins
@@ -309,7 +309,7 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     Raises:
         TypeError, ValueError: nothing to concatenate, or shapes that differ outside `dim`.
 
-    Source: University of Waterloo, "U-Net"; Ronneberger, Fischer and Brox (2015).
+    Source: University of Waterloo, "U-net: expanding decoder with symmetry"; Ronneberger, Fischer and Brox (2015).
     """
     if not isinstance(tensors, (list, tuple)) or not tensors:
         raise TypeError("cat: tensors must be a list or tuple of at least one array")

@@ -3,9 +3,9 @@
 Every function here is one or two of the three contractions of windows.py, so that each is the
 gradient of another: see there.
 
-Source: University of Waterloo, lecture on semantic segmentation, "Methods for Upsampling" and the
-homework on fractionally strided convolution; Drake University, "Transposed Convolution"; Dumoulin
-and Visin, A guide to convolution arithmetic (2016).
+Source: University of Waterloo, "Methods for Upsampling" and "Transposed vs Fractionally-strided
+Convolution"; Drake University, CS195 (2024), "FCN: Upsampling via Transposed Convolution Operation";
+Dumoulin and Visin, A guide to convolution arithmetic (2016).
 """
 
 from fractions import Fraction
@@ -72,7 +72,7 @@ def conv2d(
     Raises:
         TypeError, ValueError: shapes that do not fit together, or a kernel larger than the image.
 
-    Source: University of Waterloo, "Convolutional Neural Networks"; "Dilated Convolution".
+    Source: University of Waterloo, "Fully Convolutional Networks (FCNs)"; "DeepLab".
     """
     name = "conv2d"
     images(name, x)
@@ -171,8 +171,8 @@ def conv_transpose2d(
         TypeError, ValueError: shapes that do not fit together, an output_padding not smaller than
             stride or dilation, a padding that leaves nothing.
 
-    Source: University of Waterloo, "Methods for Upsampling"; Drake University, "Transposed
-    Convolution"; Long, Shelhamer and Darrell, Fully Convolutional Networks (2015), section 3.3.
+    Source: University of Waterloo, "Methods for Upsampling"; Drake University, CS195 (2024), "FCN:
+    Upsampling via Transposed Convolution Operation"; Long, Shelhamer and Darrell, Fully Convolutional Networks (2015), section 3.3.
     """
     name = "conv_transpose2d"
     images(name, x)
@@ -223,7 +223,7 @@ def fractionally_strided_conv2d(
     Raises:
         TypeError, ValueError: as conv_transpose2d.
 
-    Source: University of Waterloo, the homework on fractionally strided convolution; Dumoulin and
+    Source: University of Waterloo, "Transposed vs Fractionally-strided Convolution"; Dumoulin and
     Visin (2016), section 4.
     """
     name = "fractionally_strided_conv2d"
@@ -259,7 +259,7 @@ def rot180(w: Array) -> Any:
 
     Not the transpose w.T, which mirrors in the diagonal; and it leaves the channel axes alone.
 
-    Source: University of Waterloo, the homework on fractionally strided convolution.
+    Source: University of Waterloo, "Transposed vs Fractionally-strided Convolution".
     """
     if array("rot180", "w", w).ndim < 2:
         raise ValueError(f"rot180: w needs two axes to turn, got shape {w.shape}")
@@ -283,7 +283,7 @@ def bilinear_kernel(
     Raises:
         TypeError, ValueError: a stride that is no int or below 1, an unknown kind.
 
-    Source: University of Waterloo, "Why should transpose convolution work well for upsampling?";
+    Source: University of Waterloo, "Transpose Convolution and Bilinear Interpolation";
     Long, Shelhamer and Darrell (2015), section 3.3.
     """
     s = integer("bilinear_kernel", "stride", stride, 1)

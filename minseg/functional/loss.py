@@ -1,6 +1,6 @@
 """How wrong a prediction is: softmax cross-entropy for each pixel, void pixels left out.
 
-Source: University of Waterloo, "Cross Entropy"; ENSTA Paris, on weighted cross-entropy.
+Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
 """
 
 from typing import Any
@@ -112,7 +112,7 @@ def cross_entropy(
         TypeError, ValueError: shapes that do not fit, a label that is neither a class nor void (its
             value and place are named), an unknown reduction.
 
-    Source: University of Waterloo, "Cross Entropy"; ENSTA Paris, on weighted cross-entropy.
+    Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
     """
     array("cross_entropy", "logits", logits)
     xp = array_module(logits)
@@ -148,7 +148,7 @@ def nll_loss(
 
     log_probabilities (N, K, ...), target (N, ...); arguments and errors as in cross_entropy.
 
-    Source: University of Waterloo, "Cross Entropy".
+    Source: University of Waterloo, "(Training) Loss: Cross-Entropy".
     """
     array("nll_loss", "log_probabilities", log_probabilities)
     loss, wanted = _picked_loss(

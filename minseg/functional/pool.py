@@ -2,7 +2,7 @@
 
 No loop over pixels and no scattered additions: one slice of the image for each of the KH*KW taps.
 
-Source: University of Waterloo, "Convolutional Neural Networks"; Drake University, "SegNet";
+Source: Drake University, CS195 (2024), "SegNet" and "PSPNet"; ENSTA Paris, CSC_5RO13, "Unpooling";
 Badrinarayanan, Kendall and Cipolla, SegNet (2015), for pooling indices.
 """
 
@@ -60,6 +60,13 @@ class _Pooling:
                 size -= 1  # the last window must begin inside the image or its padding before it
             sizes.append(size)
         self.size: Pair = (sizes[0], sizes[1])
+        for axis, (n, k, d) in enumerate(zip(self.image, self.kernel, self.dilation, strict=True)):
+            first = self.first_tap(axis)
+            if ((first >= k) | (self.starts(axis) + d * first >= n)).any():
+                raise ValueError(
+                    f"{name}: with kernel_size {kernel_size}, dilation {dilation} and padding "
+                    f"{padding} a window sees nothing of x {x.shape} but padding"
+                )
 
     def starts(self, axis: int) -> np.ndarray:
         """The pixel each window begins at along an axis, negative inside the padding."""
@@ -120,7 +127,7 @@ def max_pool2d(
         TypeError, ValueError: a window larger than the padded image, a padding of more than half
             the window.
 
-    Source: University of Waterloo, "Convolutional Neural Networks"; Badrinarayanan et al. (2015).
+    Source: Drake University, CS195 (2024), "SegNet"; Badrinarayanan et al. (2015), section 3.
     """
     xp = array_module(x)
     windows = _Pooling("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
@@ -186,7 +193,7 @@ def max_unpool2d(
     Raises:
         TypeError, ValueError: indices of another shape than x, not integers, or outside the output.
 
-    Source: Drake University, "SegNet"; Badrinarayanan et al. (2015).
+    Source: Drake University, CS195 (2024), "SegNet"; Badrinarayanan et al. (2015).
     """
     name = "max_unpool2d"
     xp = array_module(x)
@@ -204,26 +211,23 @@ def max_unpool2d(
             (n - 1) * sn - 2 * pn + kn for n, kn, sn, pn in zip(x.shape[2:], k, s, p, strict=True)
         )
     OH, OW = pair(name, "output_size", tuple(output_size)[-2:], 1)
-    low, high = int(indices.min()), int(indices.max())
+    low, high = (int(indices.min()), int(indices.max())) if indices.size else (0, 0)
     if low < 0 or high >= OH * OW:
         raise ValueError(
             f"max_unpool2d: indices must lie in 0..{OH * OW - 1}, the pixels of an output plane "
             f"({OH}, {OW}), got {low if low < 0 else high}; if pooling rounded down, pass output_size"
         )
     N, C, H, W = x.shape
-    flat = indices.reshape(N, C, H * W)
+    flat = xp.ascontiguousarray(indices).reshape(N, C, H * W)  # so that "last" means reading order
     y = xp.zeros((N, C, OH * OW), x.dtype)
     xp.put_along_axis(y, flat, x.reshape(N, C, H * W), axis=2)
 
     def grad_x(dy: Array) -> Array:
         dx = xp.take_along_axis(dy.reshape(N, C, OH * OW), flat, axis=2)
-        if any(
-            sn < kn for sn, kn in zip(s, k, strict=True)
-        ):  # windows overlap: indices may be equal
-            stayed = xp.zeros((N, C, OH * OW), flat.dtype)
-            order = xp.broadcast_to(xp.arange(H * W, dtype=flat.dtype), flat.shape)
-            xp.put_along_axis(stayed, flat, order, axis=2)
-            dx = dx * (xp.take_along_axis(stayed, flat, axis=2) == order)
+        order = xp.broadcast_to(xp.arange(H * W, dtype=flat.dtype), flat.shape)
+        stayed = xp.zeros((N, C, OH * OW), flat.dtype)
+        xp.put_along_axis(stayed, flat, order, axis=2)
+        dx *= xp.take_along_axis(stayed, flat, axis=2) == order  # of equal indices, only the last
         return dx.reshape(x.shape)
 
     return y.reshape(N, C, OH, OW), (grad_x, None)
@@ -250,7 +254,7 @@ def avg_pool2d(
         TypeError, ValueError: integers, a window larger than the padded image, a padding of more
             than half the window, divisor_override below 1.
 
-    Source: University of Waterloo, "Convolutional Neural Networks".
+    Source: Drake University, CS195 (2024), "PSPNet".
     """
     xp = array_module(x)
     windows = _Pooling("avg_pool2d", x, kernel_size, stride, padding, 1, ceil_mode)
@@ -296,7 +300,7 @@ def adaptive_avg_pool2d(x: Array, output_size: Any) -> Any:
     Raises:
         TypeError, ValueError: integers, an output_size below 1.
 
-    Source: Drake University, "PSPNet"; Zhao et al., Pyramid Scene Parsing Network (2017).
+    Source: Drake University, CS195 (2024), "PSPNet"; Zhao et al., Pyramid Scene Parsing Network (2017).
     """
     images("adaptive_avg_pool2d", x)
     floats("adaptive_avg_pool2d", "x", x)

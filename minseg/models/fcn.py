@@ -1,7 +1,8 @@
 """Fully convolutional network: a classifier made convolutional, its coarse scores upsampled.
 
 Source: Long, Shelhamer and Darrell, Fully Convolutional Networks (2015), figure 3; University of
-Waterloo, Drake University, DLV and Bonn University, on FCN-32s, 16s and 8s.
+Waterloo, "Fully Convolutional Networks (FCNs)"; Bonn University, MA-INF 4308 (2023), "Fully Convolutional
+Networks (FCN)"; Drake University, CS195 (2024), "FCN: Fully Convolutional Network".
 """
 
 from typing import Any

@@ -1,6 +1,6 @@
 """SegNet: the decoder puts each number back where the encoder's pooling found its maximum.
 
-Source: Badrinarayanan, Kendall and Cipolla, SegNet (2015), figures 2 and 3; Drake University, "SegNet".
+Source: Badrinarayanan, Kendall and Cipolla, SegNet (2015), figures 2 and 3; Drake University, CS195 (2024), "SegNet".
 """
 
 from typing import Any

@@ -1,7 +1,7 @@
 """U-Net: an encoder that halves the image, a decoder that doubles it, and skips between them.
 
-Source: Ronneberger, Fischer and Brox, U-Net (2015), figure 1; University of Waterloo, "U-Net";
-Drake University, "U-Net".
+Source: Ronneberger, Fischer and Brox, U-Net (2015), figure 1; University of Waterloo, "U-net: expanding decoder with symmetry";
+Drake University, CS195 (2024), "U-Net".
 """
 
 from typing import Any
