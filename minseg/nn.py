@@ -96,7 +96,7 @@ class Module:
         """Take over parameters and buffers by name; nothing changes unless all of them fit.
 
         Raises:
-            ValueError: a name is missing or unknown, or a shape differs; all of them are listed.
+            ValueError: a name is missing or unknown, or a shape differs; the first five are listed.
         """
         mine = self.state_dict()
         wrong = [f"{name} is missing" for name in mine if name not in state]
@@ -114,10 +114,13 @@ class Module:
             new = np.array(to_numpy(state[name]), dtype=old.dtype)
             return new if isinstance(old, np.ndarray) else to_device(new, "cuda")
 
-        for name, parameter in self.named_parameters():
-            parameter.data = taken(name, parameter.data)
-        for path, module, name in self._named(is_array):
-            setattr(module, name, taken(path, getattr(module, name)))
+        # Read everything before anything is changed.
+        parameters = [(p, taken(name, p.data)) for name, p in self.named_parameters()]
+        buffers = [(m, n, taken(path, getattr(m, n))) for path, m, n in self._named(is_array)]
+        for parameter, data in parameters:
+            parameter.data = data
+        for module, name, data in buffers:
+            setattr(module, name, data)
 
 
 class Sequential(Module):

@@ -1,7 +1,7 @@
 """How a gradient changes a parameter, and how the learning rate changes as training goes on.
 
-Source: ENSTA Paris, CSC_5RO13, "Training Segmentation Networks"; Sutskever et al., On the importance of
-initialization and momentum (2013); Kingma and Ba, Adam (2015).
+Source: ENSTA Paris, CSC_5RO13, "Training Segmentation Networks"; Sutskever et al., On the
+importance of initialization and momentum (2013); Kingma and Ba, Adam (2015).
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from minseg.backend import Array, array_module, to_numpy
-from minseg.nn import Parameter
+from minseg.nn import Module, Parameter
 
 
 class Optimizer:
@@ -24,16 +24,35 @@ class Optimizer:
     state_names: tuple[str, ...] = ()
 
     def __init__(self, parameters: Iterable[Parameter], lr: float, weight_decay: float) -> None:
-        self.parameters = list(parameters)
         name = type(self).__name__
+        is_iterable = isinstance(parameters, Iterable) and not isinstance(parameters, Module)
+        self.parameters = list(parameters) if is_iterable else []
+        if not is_iterable or not all(isinstance(p, Parameter) for p in self.parameters):
+            raise TypeError(f"{name}: parameters must be Parameters, such as model.parameters()")
         if not self.parameters:
             raise ValueError(f"{name}: parameters is empty: nothing to train")
-        for value, label in ((lr, "lr"), (weight_decay, "weight_decay")):
-            if not (isinstance(value, (int, float)) and 0 <= value < math.inf):
-                raise ValueError(f"{name}: {label} must be a number of at least 0, got {value!r}")
-        self.lr, self.weight_decay = lr, weight_decay
+        self.lr = lr
+        self.weight_decay = self._number("weight_decay", weight_decay)
         self.steps = 0
         self.state: list[dict[str, Array]] = [{} for _ in self.parameters]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate; a schedule sets it before each step."""
+        return self._lr
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self._lr = self._number("lr", value)
+
+    def _number(self, name: str, value: Any, below: float = math.inf) -> float:
+        """`value` as Python's float: NumPy's float64 would turn float32 weights into float64."""
+        if not isinstance(value, (int, float, np.number)) or not 0 <= value < below:
+            limit = "" if below == math.inf else f" and below {below:g}"
+            raise ValueError(
+                f"{type(self).__name__}: {name} must be a number of at least 0{limit}, got {value!r}"
+            )
+        return float(value)
 
     def update(self, data: Array, gradient: Array, state: dict[str, Array]) -> Array:
         """The step to subtract from `data`; may replace what is in `state`."""
@@ -83,6 +102,12 @@ class Optimizer:
                     "not belong to this optimiser and these parameters"
                 )
             new[int(number)][name] = array_module(self.parameters[int(number)].data).asarray(value)
+        wanted = {
+            "steps",
+            *(f"{name}.{n}" for n, s in enumerate(new) if s for name in self.state_names),
+        }
+        if missing := sorted(wanted - set(state)):
+            raise ValueError(f"{type(self).__name__}: the saved state lacks {', '.join(missing)}")
         self.steps, self.state = int(state["steps"]), new
 
 
@@ -96,9 +121,7 @@ class SGD(Optimizer):
         weight_decay: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(parameters, lr, weight_decay)
-        if not 0 <= momentum < 1:
-            raise ValueError(f"SGD: momentum must lie in 0 <= momentum < 1, got {momentum}")
-        self.momentum = momentum
+        self.momentum = self._number("momentum", momentum, below=1)
 
     def update(self, data: Array, gradient: Array, state: dict[str, Array]) -> Array:
         if self.momentum:
@@ -122,9 +145,9 @@ class Adam(Optimizer):
         betas: tuple[float, float] = (0.9, 0.999), eps: float = 1e-8, weight_decay: float = 0.0,
     ) -> None:  # fmt: skip
         super().__init__(parameters, lr, weight_decay)
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"Adam: betas must lie in 0 <= beta < 1, got {betas}")
-        self.betas, self.eps = betas, eps
+        b1, b2 = betas
+        self.betas = self._number("betas", b1, below=1), self._number("betas", b2, below=1)
+        self.eps = self._number("eps", eps)
 
     def update(self, data: Array, gradient: Array, state: dict[str, Array]) -> Array:
         b1, b2 = self.betas
@@ -149,6 +172,8 @@ def cosine_schedule(lr: float, steps: int, warmup: int = 0, final: float = 0.0) 
 
     Source: Loshchilov and Hutter, SGDR (2017), equation 5.
     """
+    if steps < 1:
+        raise ValueError(f"cosine_schedule: steps must be at least 1, got {steps}")
     if not 0 <= warmup < steps:
         raise ValueError(f"cosine_schedule: warmup must lie in 0..{steps - 1} steps, got {warmup}")
 

@@ -4,7 +4,8 @@ Every op notes its inputs and one gradient function for each. `backward` walks t
 loss to the leaves, each op after all the ops that use its result, and hands every gradient function
 the gradient of the op's output: the chain rule, nothing more.
 
-Source: ENSTA Paris, CSC_5RO13, "Training Segmentation Networks"; the rule itself is reverse-mode differentiation (Griewank and Walther, Evaluating Derivatives, chapter 3).
+Source: ENSTA Paris, CSC_5RO13, "Training Segmentation Networks"; the rule itself is reverse-mode
+differentiation (Griewank and Walther, Evaluating Derivatives, chapter 3).
 """
 
 import inspect

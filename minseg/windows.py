@@ -9,7 +9,8 @@ slide is convolution (a kernel slides over the image), spread is transposed conv
 of y spreads a copy of the kernel: `X[i:i+h, j:j+w] += Y[i, j] * K`), overlap is the gradient in
 the kernel. Each is the gradient of the others.
 
-Source: University of Waterloo, "Methods for Upsampling" and "Fractionally-strided Convolution"; Dumoulin and Visin, A guide to convolution arithmetic (2016).
+Source: University of Waterloo, "Methods for Upsampling" and "Fractionally-strided Convolution";
+Dumoulin and Visin, A guide to convolution arithmetic (2016).
 """
 
 from functools import cached_property
@@ -37,7 +38,8 @@ def output_size(
         ValueError: a size, kernel, stride or dilation below 1, a negative padding, or a kernel
             that reaches further than the padded image.
 
-    Source: University of Waterloo, "Standard Convolution"; Dumoulin and Visin (2016), relationship 6.
+    Source: University of Waterloo, "Standard Convolution"; Dumoulin and Visin (2016), relationship
+    6.
     """
     named = dict(n=n, kernel_size=kernel_size, stride=stride, padding=padding, dilation=dilation)
     for name, value in named.items():

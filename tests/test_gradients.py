@@ -176,6 +176,7 @@ rows("max_unpool2d", [{"kernel_size": 2}], small, places)
 rows("max_unpool2d", [{"kernel_size": 2, "output_size": (5, 7)}], small, places_odd)
 rows("max_unpool2d", [{"kernel_size": 3, "stride": 2}], small, places_overlapping, note="twice")
 rows("max_unpool2d", [{"kernel_size": 2}], small, 0 * places, note="all in one place")
+rows("max_unpool2d", [{"kernel_size": 2, "output_size": 6}], small, places_odd)
 rows("max_unpool2d", [{"kernel_size": 2}], small[0, 0], places[0, 0], note="plane")
 
 # ---- resizing ------------------------------------------------------------------------------------

@@ -336,11 +336,8 @@ def test_the_decoder_sees_the_middle_of_the_encoder_s_map_and_then_what_came_up(
 ):
     network = build("unet", {"padding": padding}, depth=4)
     n = next(n for n in range(90, 200, 2) if network.output_size(n))
-    parts = [
-        f"{half}.{n}"
-        for half, count in (("encoder", 4), ("decoder", 3), ("up", 3))
-        for n in range(count)
-    ]
+    parts = [f"encoder.{n}" for n in range(4)]
+    parts += [f"{half}.{n}" for n in range(3) for half in ("up", "decoder")]
     maps = record(network, monkeypatch, *parts)
     with no_grad():
         network.eval().unpadded(Tensor(image(1, 2, n, n)))

@@ -236,8 +236,14 @@ def one():
         (lambda: Adam(one(), math.inf), "Adam: lr must be a number of at least 0, got inf"),
         (lambda: Adam(one(), "0.1"), "Adam: lr must be a number of at least 0, got '0.1'"),
         (lambda: SGD(one(), 0.1, weight_decay=-1), "SGD: weight_decay must be a number of at least 0"),
-        (lambda: SGD(one(), 0.1, momentum=1), "SGD: momentum must lie in 0 <= momentum < 1, got 1"),
-        (lambda: Adam(one(), betas=(0.9, 1.0)), "Adam: betas must lie in 0 <= beta < 1, got (0.9, 1.0)"),
+        (
+            lambda: SGD(one(), 0.1, momentum=1),
+            "SGD: momentum must be a number of at least 0 and below 1, got 1",
+        ),
+        (
+            lambda: Adam(one(), betas=(0.9, 1.0)),
+            "Adam: betas must be a number of at least 0 and below 1, got 1.0",
+        ),
         (lambda: step_schedule(0.1, 0), "step_schedule: every must be at least 1 step, got 0"),
         (lambda: cosine_schedule(0.1, 10, 10), "cosine_schedule: warmup must lie in 0..9 steps, got 10"),
         (lambda: cosine_schedule(0.1, 0), "cosine_schedule: steps"),

@@ -27,7 +27,8 @@ def relu(x: Array) -> Any:
 def leaky_relu(x: Array, negative_slope: float = 0.01) -> Any:
     """x where x > 0, negative_slope * x elsewhere, any shape.
 
-    Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models (2013).
+    Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models
+    (2013).
     """
     slope = (
         array_module(x).where(array("leaky_relu", "x", x) > 0, 1, negative_slope).astype(x.dtype)
@@ -39,7 +40,9 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Any:
 def sigmoid(x: Array) -> Any:
     """1 / (1 + exp(-x)), any shape, written as (1 + tanh(x/2)) / 2 so that no exp overflows.
 
-    Its gradient is y (1 - y). Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
+    Its gradient is y (1 - y).
+
+    Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
     """
     y = 0.5 * (1 + array_module(x).tanh(0.5 * array("sigmoid", "x", x)))
     return y, (lambda dy: dy * y * (1 - y),)
@@ -47,7 +50,10 @@ def sigmoid(x: Array) -> Any:
 
 @differentiable
 def tanh(x: Array) -> Any:
-    """The hyperbolic tangent, any shape; its gradient is 1 - y^2."""
+    """The hyperbolic tangent, any shape; its gradient is 1 - y^2.
+
+    Source: calculus.
+    """
     y = array_module(x).tanh(array("tanh", "x", x))
     return y, (lambda dy: dy * (1 - y * y),)
 
@@ -69,7 +75,8 @@ def softmax(x: Array, dim: int = 1) -> Any:
     Raises:
         TypeError, ValueError: no such axis.
 
-    Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?"; University of Waterloo, "(Training) Loss: Cross-Entropy".
+    Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?"; University of Waterloo,
+    "(Training) Loss: Cross-Entropy".
     """
     axis = _axis("softmax", x, dim)
     y = array_module(x).exp(x - x.max(axis=axis, keepdims=True))

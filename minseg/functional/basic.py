@@ -131,14 +131,22 @@ def power(x: Any, exponent: float) -> Any:
 
 @differentiable
 def exp(x: Any) -> Any:
-    """e^x, any shape; dx = dy * e^x."""
+    """e^x, any shape; dx = dy * e^x.
+
+    Source: calculus; softmax needs it (ENSTA Paris, CSC_5RO13, "Output encoding and loss
+    functions?").
+    """
     y = array_module(x).exp(x)
     return y, (lambda dy: dy * y,)
 
 
 @differentiable
 def log(x: Any) -> Any:
-    """Natural logarithm, any shape; dx = dy / x."""
+    """Natural logarithm, any shape; dx = dy / x.
+
+    Source: calculus; cross-entropy needs it (University of Waterloo, "(Training) Loss:
+    Cross-Entropy").
+    """
     return array_module(x).log(x), (lambda dy: dy / x,)
 
 
@@ -148,6 +156,9 @@ def matmul(x: Array, y: Array) -> Any:
 
     Raises:
         ValueError: an input with fewer than two axes, or inner sizes that differ.
+
+    Source: Bonn University, MA-INF 4308 (2023), "Convolutionalization": a dense layer is one of
+    these.
     """
     for name, value in (("x", x), ("y", y)):
         if array("matmul", name, value).ndim < 2:
@@ -169,6 +180,8 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Any:
 
     Raises:
         ValueError: x's last axis is not w's second, or b is not (O,).
+
+    Source: Bonn University, MA-INF 4308 (2023), "Convolutionalization".
     """
     array("linear", "w", w, 2, "(O, C)")
     if array("linear", "x", x).ndim < 1 or x.shape[-1] != w.shape[1]:
@@ -211,7 +224,11 @@ def _kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
 
 @differentiable
 def sum(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """Sum over `axis` (an int, a tuple, or None for all); every x gets the sum's gradient."""
+    """Sum over `axis` (an int, a tuple, or None for all); every x gets the sum's gradient.
+
+    x of any shape -> the same without those axes, or with size 1 there if keepdims.
+    Source: calculus; it is the transpose of broadcasting.
+    """
     axes = _axes("sum", x, axis)
 
     def grad_x(dy: Array) -> Array:
@@ -222,7 +239,10 @@ def sum(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 @differentiable
 def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """Mean over `axis`; every x gets 1/count of the mean's gradient."""
+    """Mean over `axis`; every x gets 1/count of the mean's gradient. Shapes as in sum: any shape in.
+
+    Source: calculus.
+    """
     axes = _axes("mean", x, axis)
     count = math.prod(x.shape[n] for n in axes)
 
@@ -234,7 +254,11 @@ def mean(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
 
 @differentiable
 def max(x: Array, axis: Any = None, keepdims: bool = False) -> Any:
-    """Largest value over `axis`; of equal ones the first in memory order wins, and its gradient alone."""
+    """Largest value over `axis`; of equal ones the first wins, and it alone has a gradient.
+
+    Shapes as in sum: any shape in. (PyTorch's amax shares the gradient among equals.)
+    Source: calculus, away from ties.
+    """
     axes = _axes("max", x, axis)
     rest = tuple(n for n in range(x.ndim) if n not in axes)
     rows = x.transpose(*rest, *axes)  # (kept..., reduced...)
@@ -309,7 +333,8 @@ def cat(tensors: Any, dim: int = 0) -> Any:
     Raises:
         TypeError, ValueError: nothing to concatenate, or shapes that differ outside `dim`.
 
-    Source: University of Waterloo, "U-net: expanding decoder with symmetry"; Ronneberger, Fischer and Brox (2015).
+    Source: University of Waterloo, "U-net: expanding decoder with symmetry"; Ronneberger, Fischer
+    and Brox (2015).
     """
     if not isinstance(tensors, (list, tuple)) or not tensors:
         raise TypeError("cat: tensors must be a list or tuple of at least one array")
@@ -336,6 +361,8 @@ def pad(x: Array, pad: Any, mode: str = "constant", value: float = 0) -> Any:
 
     Raises:
         ValueError: an odd number of entries, more than two for each axis, a crop that leaves nothing.
+
+    Source: University of Waterloo, "Standard Convolution", for zeros around an image.
     """
     array("pad", "x", x)
     if mode != "constant":

@@ -4,8 +4,8 @@ Every function here is one or two of the three contractions of windows.py, so th
 gradient of another: see there.
 
 Source: University of Waterloo, "Methods for Upsampling" and "Transposed vs Fractionally-strided
-Convolution"; Drake University, CS195 (2024), "FCN: Upsampling via Transposed Convolution Operation";
-Dumoulin and Visin, A guide to convolution arithmetic (2016).
+Convolution"; Drake University, CS195 (2024), "FCN: Upsampling via Transposed Convolution
+Operation"; Dumoulin and Visin, A guide to convolution arithmetic (2016).
 """
 
 from fractions import Fraction
@@ -172,7 +172,8 @@ def conv_transpose2d(
             stride or dilation, a padding that leaves nothing.
 
     Source: University of Waterloo, "Methods for Upsampling"; Drake University, CS195 (2024), "FCN:
-    Upsampling via Transposed Convolution Operation"; Long, Shelhamer and Darrell, Fully Convolutional Networks (2015), section 3.3.
+    Upsampling via Transposed Convolution Operation"; Long, Shelhamer and Darrell, Fully
+    Convolutional Networks (2015), section 3.3.
     """
     name = "conv_transpose2d"
     images(name, x)

@@ -1,6 +1,7 @@
 """How wrong a prediction is: softmax cross-entropy for each pixel, void pixels left out.
 
-Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
+Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, CSC_5RO13, "Output
+encoding and loss functions?".
 """
 
 from typing import Any
@@ -112,7 +113,8 @@ def cross_entropy(
         TypeError, ValueError: shapes that do not fit, a label that is neither a class nor void (its
             value and place are named), an unknown reduction.
 
-    Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
+    Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, CSC_5RO13,
+    "Output encoding and loss functions?".
     """
     array("cross_entropy", "logits", logits)
     xp = array_module(logits)

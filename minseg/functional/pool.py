@@ -300,7 +300,8 @@ def adaptive_avg_pool2d(x: Array, output_size: Any) -> Any:
     Raises:
         TypeError, ValueError: integers, an output_size below 1.
 
-    Source: Drake University, CS195 (2024), "PSPNet"; Zhao et al., Pyramid Scene Parsing Network (2017).
+    Source: Drake University, CS195 (2024), "PSPNet"; Zhao et al., Pyramid Scene Parsing Network
+    (2017).
     """
     images("adaptive_avg_pool2d", x)
     floats("adaptive_avg_pool2d", "x", x)

@@ -3,7 +3,8 @@
 Resizing an image is linear and works on rows and columns apart: two small matrices do it,
 y = A x B^T, and their transposes are the gradient.
 
-Source: Drake University, CS195 (2024), "PSPNet: interpolation"; University of Waterloo, "Methods for Upsampling".
+Source: Drake University, CS195 (2024), "PSPNet: interpolation"; University of Waterloo, "Methods
+for Upsampling".
 """
 
 import math
@@ -103,8 +104,8 @@ def interpolate(
         TypeError, ValueError: both or neither of size and scale_factor, an unknown mode,
             align_corners with nearest, integers with bilinear.
 
-    Source: Drake University, CS195 (2024), "PSPNet: interpolation"; University of Waterloo, "Methods for
-    Upsampling".
+    Source: Drake University, CS195 (2024), "PSPNet: interpolation"; University of Waterloo,
+    "Methods for Upsampling".
     """
     name = "interpolate"
     images(name, x)

@@ -26,6 +26,18 @@ def conv_block(
     return Sequential(*layers)
 
 
+def image_size(model: str, x: Any) -> tuple[int, int]:
+    """(H, W) of a batch x (N, C, H, W).
+
+    Raises:
+        ValueError: x has not four axes.
+    """
+    if x.ndim != 4:
+        hint = "; add a batch axis: x[None]" if x.ndim == 3 else ""
+        raise ValueError(f"{model}: x must have shape (N, C, H, W), got {x.shape}{hint}")
+    return x.shape[2:]
+
+
 def pad_to_multiple(x: Any, multiple: int) -> Any:
     """x (N, C, H, W) with zeros below and to the right, so that `multiple` divides H and W.
 

@@ -1,8 +1,8 @@
 """Fully convolutional network: a classifier made convolutional, its coarse scores upsampled.
 
 Source: Long, Shelhamer and Darrell, Fully Convolutional Networks (2015), figure 3; University of
-Waterloo, "Fully Convolutional Networks (FCNs)"; Bonn University, MA-INF 4308 (2023), "Fully Convolutional
-Networks (FCN)"; Drake University, CS195 (2024), "FCN: Fully Convolutional Network".
+Waterloo, "Fully Convolutional Networks (FCNs)"; Bonn University, MA-INF 4308 (2023), "Fully
+Convolutional Networks (FCN)"; Drake University, CS195 (2024), "FCN: Fully Convolutional Network".
 """
 
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg.arguments import integer
-from minseg.models.blocks import conv_block, crop_to, pad_to_multiple
+from minseg.models.blocks import conv_block, crop_to, image_size, pad_to_multiple
 from minseg.nn import Conv2d, ConvTranspose2d, Module, Sequential
 
 
@@ -63,7 +63,7 @@ class FCN(Module):
         self.up = Sequential(*(_bilinear(num_classes, stride) for stride in strides))
 
     def forward(self, x: Any) -> Any:
-        size = x.shape[2:]
+        size = image_size("FCN", x)
         x = pad_to_multiple(x, 2**self.poolings)
         maps = []  # the map at each stride 1, 2, 4, ..., before it is pooled
         for number, block in enumerate(self.encoder):

@@ -1,6 +1,7 @@
 """SegNet: the decoder puts each number back where the encoder's pooling found its maximum.
 
-Source: Badrinarayanan, Kendall and Cipolla, SegNet (2015), figures 2 and 3; Drake University, CS195 (2024), "SegNet".
+Source: Badrinarayanan, Kendall and Cipolla, SegNet (2015), figures 2 and 3; Drake University, CS195
+(2024), "SegNet".
 """
 
 from typing import Any
@@ -9,7 +10,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg.arguments import integer
-from minseg.models.blocks import conv_block, crop_to, pad_to_multiple
+from minseg.models.blocks import conv_block, crop_to, image_size, pad_to_multiple
 from minseg.nn import Conv2d, Module, Sequential
 
 
@@ -47,7 +48,7 @@ class SegNet(Module):
         self.head = Conv2d(width, num_classes, 1, init="xavier", rng=rng)
 
     def forward(self, x: Any) -> Any:
-        size = x.shape[2:]
+        size = image_size("SegNet", x)
         x = pad_to_multiple(x, 2**self.depth)
         places = []
         for block in self.encoder:

@@ -1,7 +1,7 @@
 """U-Net: an encoder that halves the image, a decoder that doubles it, and skips between them.
 
-Source: Ronneberger, Fischer and Brox, U-Net (2015), figure 1; University of Waterloo, "U-net: expanding decoder with symmetry";
-Drake University, CS195 (2024), "U-Net".
+Source: Ronneberger, Fischer and Brox, U-Net (2015), figure 1; University of Waterloo, "U-net:
+expanding decoder with symmetry"; Drake University, CS195 (2024), "U-Net".
 """
 
 from typing import Any
@@ -10,7 +10,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg.arguments import integer, one_of
-from minseg.models.blocks import conv_block, crop_to, pad_to_multiple
+from minseg.models.blocks import conv_block, crop_to, image_size, pad_to_multiple
 from minseg.nn import Conv2d, ConvTranspose2d, Module, Sequential
 
 
@@ -56,7 +56,7 @@ class UNet(Module):
         self.head = Conv2d(width, num_classes, 1, init="xavier", rng=rng)
 
     def forward(self, x: Any) -> Any:
-        H, W = x.shape[2:]
+        H, W = image_size("UNet", x)
         if not self.valid:
             return crop_to(self.unpadded(pad_to_multiple(x, 2 ** (self.depth - 1))), (H, W))
         (above, below), (left, right) = self.frame(H), self.frame(W)
