@@ -128,6 +128,10 @@ class Sequential(Module):
 
     def __init__(self, *modules: Module) -> None:
         for number, module in enumerate(modules):
+            if not isinstance(module, Module):
+                raise TypeError(
+                    f"Sequential: each part must be a Module, got {type(module).__name__} at {number}"
+                )
             setattr(self, str(number), module)
 
     def __iter__(self) -> Iterator[Module]:
@@ -274,14 +278,15 @@ class BatchNorm2d(Module):
         self.num_batches_tracked: Array = np.zeros((), np.int64)
 
     def forward(self, x: Any) -> Any:
-        if x.ndim != 4:
+        if getattr(x, "ndim", 4) != 4:
             raise ValueError(f"BatchNorm2d: x must have shape (N, C, H, W), got {x.shape}")
-        if self.training:
-            self.num_batches_tracked += 1
-        return F.batch_norm(
+        y = F.batch_norm(
             x, self.running_mean, self.running_var, self.weight, self.bias, self.training,
             self.momentum, self.eps,
         )  # fmt: skip
+        if self.training:
+            self.num_batches_tracked += 1
+        return y
 
 
 class ReLU(Module):

@@ -47,7 +47,16 @@ class Tensor:
         if isinstance(data, Tensor):
             data = data.data
         if not is_array(data):  # a NumPy scalar knows its type; Python's numbers become float32
-            data = np.asarray(data, None if isinstance(data, np.generic) else np.float32)
+            python = isinstance(data, (int, float, list, tuple)) and not isinstance(
+                data, np.generic
+            )
+            try:
+                data = np.asarray(data, np.float32 if python else None)
+            except (TypeError, ValueError) as error:
+                raise TypeError(f"Tensor: data must be an array or even lists: {error}") from None
+        if data.dtype.kind not in "biufO" or (data.ndim == 0 and data[()] is None):
+            came = data.item() if data.ndim == 0 else data.dtype
+            raise TypeError(f"Tensor: data must hold real numbers, got {came!r}")
         if requires_grad and data.dtype.kind not in "fO":
             raise TypeError(
                 f"Tensor: only floats have gradients, and data is {data.dtype}; "
@@ -123,7 +132,7 @@ class Tensor:
         for tensor in _users_first(self):
             dy = gradients.pop(id(tensor))
             if tensor._made_by is None:
-                tensor.grad = dy.copy() if tensor.grad is None else tensor.grad + dy
+                tensor.grad = xp.array(dy if tensor.grad is None else tensor.grad + dy)
                 continue
             for x, dx in tensor._made_by.pull_back(dy):
                 if id(x) not in gradients:
@@ -200,7 +209,7 @@ def differentiable(op: Callable) -> Callable:
         plain = {name: _plain(value) for name, value in kwargs.items()}
         value, gradients = op(*map(_plain, args), **plain)
         y, *extras = value if isinstance(value, tuple) else (value,)
-        result = Tensor(y)
+        result = Tensor(y if is_array(y) else np.asarray(y))
         inputs = []
         for n, x in tensors if _recording.get() else ():
             if x.requires_grad:

@@ -245,22 +245,26 @@ def test_no_grad_holds_for_its_own_task_only():
 
 
 def test_the_same_gradient_array_can_be_used_three_times():
+    @differentiable
+    def total(x, y, z):
+        return x + y + z, (lambda dw: dw, lambda dw: dw, lambda dw: dw)
+
     dy = np.array([1.0, 2.0, 3.0])
-    for uses in (1, 2, 3, 4):
-        x = leaf(3)
-        total = identity(x)
-        for _ in range(uses - 1):
-            total = total + identity(x)
-        total.backward(dy)
-        np.testing.assert_array_equal(x.grad, uses * np.array([1.0, 2.0, 3.0]))
+    x, y = leaf(3), leaf(3)
+    for _ in range(3):
+        total(x, y, x).backward(dy)
+        inner = identity(y)
+        total(inner, inner, inner).backward(dy)
     np.testing.assert_array_equal(dy, [1, 2, 3])
+    np.testing.assert_array_equal(x.grad, [6, 12, 18])
+    np.testing.assert_array_equal(y.grad, [12, 24, 36])
 
 
 def test_adding_up_inside_the_graph_writes_into_no_array_an_op_returned():
     returned = []
 
     @differentiable
-    def copied(x):
+    def remembered(x):
         def grad_x(dy):
             returned.append((dy, dy.copy()))
             return dy
@@ -268,10 +272,10 @@ def test_adding_up_inside_the_graph_writes_into_no_array_an_op_returned():
         return x, (grad_x,)
 
     x = leaf(3)
-    y = copied(x)
-    (copied(y) + copied(y) + copied(y) + y).backward(np.array([1.0, 2.0, 3.0]))
-    np.testing.assert_array_equal(x.grad, [4, 8, 12])
-    assert len(returned) == 4
+    y = identity(x)
+    (remembered(y) + remembered(y) + remembered(y)).backward(np.array([1.0, 2.0, 3.0]))
+    np.testing.assert_array_equal(x.grad, [3, 6, 9])
+    assert len(returned) == 3
     for array, as_it_was in returned:
         np.testing.assert_array_equal(array, as_it_was)
 
@@ -433,6 +437,14 @@ def test_class_weights_of_any_type_leave_the_loss_in_float32():
         for smoothing in (0.0, 0.1):
             loss = F.cross_entropy(logits, np.array([0, 2]), weight, label_smoothing=smoothing)
             assert loss.dtype == np.float32
+
+
+def test_a_float32_leaf_has_a_float32_gradient_whatever_its_result_is():
+    x = Tensor(np.float32([1, 2, 3]), requires_grad=True)
+    y = x * np.ones(3)
+    assert y.dtype == np.float64  # two arrays: NumPy's rule, and no surprise
+    y.sum().backward()
+    assert x.grad.dtype == np.float32
 
 
 def test_numbers_and_lists_become_float32_and_numpy_keeps_its_type():

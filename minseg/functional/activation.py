@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg.arguments import array, integer
+from minseg.arguments import array, floats, integer
 from minseg.backend import Array, array_module
 from minseg.tensor import differentiable
 
@@ -30,9 +30,10 @@ def leaky_relu(x: Array, negative_slope: float = 0.01) -> Any:
     Source: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models
     (2013).
     """
-    slope = (
-        array_module(x).where(array("leaky_relu", "x", x) > 0, 1, negative_slope).astype(x.dtype)
-    )
+    array("leaky_relu", "x", x)
+    if not isinstance(negative_slope, (int, float)):
+        raise TypeError(f"leaky_relu: negative_slope must be a number, got {negative_slope!r}")
+    slope = array_module(x).where(x > 0, 1, negative_slope).astype(x.dtype)
     return x * slope, (lambda dy: dy * slope,)
 
 
@@ -59,7 +60,7 @@ def tanh(x: Array) -> Any:
 
 
 def _axis(name: str, x: Array, dim: int) -> int:
-    array(name, "x", x)
+    floats(name, "x", array(name, "x", x))
     if not -x.ndim <= integer(name, "dim", dim) < x.ndim:
         raise ValueError(f"{name}: dim {dim} does not exist in shape {x.shape}")
     return dim
@@ -122,12 +123,14 @@ def dropout(
     Source: Srivastava et al., Dropout (2014).
     """
     array("dropout", "x", x)
-    if not 0 <= p <= 1:
-        raise ValueError(f"dropout: p is a probability, 0..1, got {p}")
+    if not isinstance(p, (int, float)) or not 0 <= p <= 1:
+        raise ValueError(f"dropout: p is a probability, 0..1, got {p!r}")
     if not training or p == 0:
         return x, (lambda dy: dy,)
     if rng is None:
         raise ValueError("dropout: rng is needed while training, e.g. np.random.default_rng(0)")
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"dropout: rng must be a numpy Generator, got {rng!r}")
     kept = rng.random(x.shape, np.float32) >= p
     scale = (kept / (1 - p) if p < 1 else kept).astype(x.dtype)
     scale = array_module(x).asarray(scale)

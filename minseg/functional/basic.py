@@ -85,27 +85,38 @@ def takes_planes(count: int) -> Callable:
     return decorate
 
 
+def _beside(x: Any, y: Any) -> tuple[Any, Any]:
+    """A list among the two becomes an array of the other's type: float32 stays float32."""
+    if isinstance(y, (list, tuple)):
+        return x, np.asarray(y, x.dtype)
+    return (np.asarray(x, y.dtype), y) if isinstance(x, (list, tuple)) else (x, y)
+
+
 @differentiable
 def add(x: Any, y: Any) -> Any:
     """x + y, with broadcasting."""
+    x, y = _beside(x, y)
     return x + y, (lambda dz: unbroadcast(dz, x), lambda dz: unbroadcast(dz, y))
 
 
 @differentiable
 def subtract(x: Any, y: Any) -> Any:
     """x - y, with broadcasting."""
+    x, y = _beside(x, y)
     return x - y, (lambda dz: unbroadcast(dz, x), lambda dz: unbroadcast(-dz, y))
 
 
 @differentiable
 def multiply(x: Any, y: Any) -> Any:
     """x * y, with broadcasting; dx = dz * y, dy = dz * x."""
+    x, y = _beside(x, y)
     return x * y, (lambda dz: unbroadcast(dz * y, x), lambda dz: unbroadcast(dz * x, y))
 
 
 @differentiable
 def divide(x: Any, y: Any) -> Any:
     """x / y, with broadcasting; dx = dz / y, dy = -dz * x / y^2."""
+    x, y = _beside(x, y)
     return x / y, (
         lambda dz: unbroadcast(dz / y, x),
         lambda dz: unbroadcast(-dz * x / (y * y), y),
@@ -136,7 +147,7 @@ def exp(x: Any) -> Any:
     Source: calculus; softmax needs it (ENSTA Paris, CSC_5RO13, "Output encoding and loss
     functions?").
     """
-    y = array_module(x).exp(x)
+    y = array_module(x).exp(array("exp", "x", x))
     return y, (lambda dy: dy * y,)
 
 
@@ -147,7 +158,7 @@ def log(x: Any) -> Any:
     Source: calculus; cross-entropy needs it (University of Waterloo, "(Training) Loss:
     Cross-Entropy").
     """
-    return array_module(x).log(x), (lambda dy: dy / x,)
+    return array_module(x).log(array("log", "x", x)), (lambda dy: dy / x,)
 
 
 @differentiable
@@ -186,7 +197,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Any:
     array("linear", "w", w, 2, "(O, C)")
     if array("linear", "x", x).ndim < 1 or x.shape[-1] != w.shape[1]:
         raise ValueError(f"linear: x has shape {x.shape} but w expects (..., {w.shape[1]})")
-    if b is not None and b.shape != w.shape[:1]:
+    if b is not None and array("linear", "b", b).shape != w.shape[:1]:
         raise ValueError(f"linear: b must have shape ({len(w)},), got {b.shape}")
     rows = x.reshape(-1, x.shape[-1])  # (..., C) -> (L, C)
     y = rows @ w.T  # (L, C) x (C, O) -> (L, O)
@@ -206,6 +217,7 @@ def linear(x: Array, w: Array, b: Array | None = None) -> Any:
 
 def _axes(name: str, x: Array, axis: Any) -> tuple[int, ...]:
     """The axes a reduction runs over, none counted from the end; None means all of them."""
+    array(name, "x", x)
     if axis is None:
         return tuple(range(x.ndim))
     axes = axis if isinstance(axis, (tuple, list)) else (axis,)
@@ -289,7 +301,12 @@ def reshape(x: Array, *shape: Any) -> Any:
 def transpose(x: Array, *axes: Any) -> Any:
     """The axes in another order; without arguments, reversed."""
     order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
-    order = tuple(n % x.ndim for n in order) or tuple(range(x.ndim))[::-1]
+    order = tuple(order) or tuple(range(x.ndim))[::-1]
+    if sorted(integer("transpose", "axes", n) % builtins.max(1, x.ndim) for n in order) != list(
+        range(x.ndim)
+    ):
+        raise ValueError(f"transpose: axes must name each axis of {x.shape} once, got {order}")
+    order = tuple(n % x.ndim for n in order)
     back = [order.index(n) for n in range(x.ndim)]
     return x.transpose(order), (lambda dy: dy.transpose(back),)
 

@@ -8,84 +8,86 @@ from typing import Any
 
 import numpy as np
 
-from minseg.arguments import array, floats, one_of
+from minseg.arguments import array, floats, integer, one_of
 from minseg.backend import Array, array_module
 from minseg.functional.activation import log_softmax_values
 from minseg.tensor import differentiable
 
 
-def _labels(name: str, scores: Array, target: Any, ignore_index: int) -> tuple[Array, Array]:
-    """Labels with void replaced by 0, and which are no void; both (N, 1, L)."""
-    xp = array_module(scores)
-    if array(name, "target", target).dtype.kind not in "iu":
-        raise TypeError(f"{name}: target must hold integer labels, got {target.dtype}")
-    if scores.ndim < 2:
-        raise ValueError(f"{name}: scores must have shape (N, K, ...), got {scores.shape}")
-    N, K = scores.shape[:2]
-    if target.shape != (N, *scores.shape[2:]):
-        raise ValueError(
-            f"{name}: target must have shape {(N, *scores.shape[2:])}, one label for each of the "
-            f"scores' {scores.shape} pixels, got {target.shape}"
-        )
-    valid = target != ignore_index
-    wrong = valid & ((target < 0) | (target >= K))
-    if bool(wrong.any()):
-        where = np.unravel_index(int(wrong.argmax()), target.shape)
-        value = int(target[tuple(int(n) for n in where)])
-        raise ValueError(
-            f"{name}: target holds label {value} at {tuple(int(n) for n in where)}, but there are {K} "
-            f"classes, 0..{K - 1} (and {ignore_index} for void)"
-        )
-    labels = xp.where(valid, target, 0).astype(np.int64)
-    return labels.reshape(N, 1, -1), valid.reshape(N, 1, -1)
+class _Wanted:
+    """What a loss is told about each pixel, checked before anything is computed.
 
-
-def _picked_loss(
-    name: str, log_p: Array, target: Any, weight: Any, ignore_index: int, reduction: str,
-    label_smoothing: float,
-) -> tuple:  # fmt: skip
-    """loss = - sum over k of t[k] log_p[k], and the wanted distribution t (N, K, L), weights included.
-
-    Returns the reduced loss and a function: gradient of the loss -> (t, that gradient per pixel).
+    labels (N, 1, L), void replaced by 0; valid (N, 1, L), false where void; weight (K,).
     """
-    xp = array_module(log_p)
-    one_of(name, "reduction", reduction, ("mean", "sum", "none"))
-    floats(name, "scores", log_p)
-    labels, valid = _labels(name, log_p, target, ignore_index)
-    N, K = log_p.shape[:2]
-    if weight is None:
-        weight = xp.ones(K, log_p.dtype)
-    elif array(name, "weight", weight).shape != (K,):
-        raise ValueError(
-            f"{name}: weight must have shape ({K},), one per class, got {weight.shape}"
-        )
-    if not 0 <= label_smoothing <= 1:
-        raise ValueError(f"{name}: label_smoothing must lie in 0..1, got {label_smoothing}")
-    flat = log_p.reshape(N, K, -1)
-    label_weight = weight[labels].astype(log_p.dtype) * valid  # (N, 1, L)
-    picked = xp.take_along_axis(flat, labels, axis=1)  # (N, 1, L)
-    loss = -picked * label_weight
-    if label_smoothing:
-        smooth = -(flat * weight.reshape(1, K, 1)).sum(axis=1, keepdims=True) * valid
-        loss = (1 - label_smoothing) * loss + label_smoothing / K * smooth
-    total = label_weight.sum()
-    total = xp.where(total == 0, xp.ones_like(total), total)  # nothing but void: 0 / 1
-    if reduction == "none":
-        loss = loss.reshape(target.shape)
-    else:
-        loss = loss.sum() / (total if reduction == "mean" else 1)
 
-    def wanted(dy: Array) -> tuple[Array, Array]:
-        per_pixel = dy.reshape(N, 1, -1) if reduction == "none" else dy.reshape(1, 1, 1)
-        if reduction == "mean":
-            per_pixel = per_pixel / total
-        t = xp.zeros(flat.shape, log_p.dtype)
-        xp.put_along_axis(t, labels, (1 - label_smoothing) * label_weight, axis=1)
-        if label_smoothing:
-            t += label_smoothing / K * weight.reshape(1, K, 1) * valid
-        return t, per_pixel
+    def __init__(
+        self, name: str, argument: str, scores: Array, target: Any, weight: Any, ignore_index: int, reduction: str,
+        smoothing: float,
+    ) -> None:  # fmt: skip
+        xp = array_module(scores)
+        floats(name, argument, array(name, argument, scores))
+        if scores.ndim < 2:
+            raise ValueError(f"{name}: {argument} must have shape (N, K, ...), got {scores.shape}")
+        N, K = scores.shape[:2]
+        if array(name, "target", target).dtype.kind not in "iu":
+            raise TypeError(f"{name}: target must hold integer labels, got {target.dtype}")
+        if target.shape != (N, *scores.shape[2:]):
+            raise ValueError(
+                f"{name}: target must have shape {(N, *scores.shape[2:])}, one label for each of the "
+                f"pixels of {argument} {scores.shape}, got {target.shape}"
+            )
+        if weight is not None and array(name, "weight", weight).shape != (K,):
+            raise ValueError(
+                f"{name}: weight must have shape ({K},), one per class, got {weight.shape}"
+            )
+        one_of(name, "reduction", reduction, ("mean", "sum", "none"))
+        if not isinstance(smoothing, (int, float)) or not 0 <= smoothing <= 1:
+            raise ValueError(f"{name}: label_smoothing must lie in 0..1, got {smoothing!r}")
+        valid = target != integer(name, "ignore_index", ignore_index)
+        wrong = valid & ((target < 0) | (target >= K))
+        if bool(wrong.any()):
+            where = tuple(int(n) for n in np.unravel_index(int(wrong.argmax()), target.shape))
+            raise ValueError(
+                f"{name}: target holds label {int(target[where])} at {where}, but there are {K} "
+                f"classes, 0..{K - 1} (and {ignore_index} for void)"
+            )
+        self.labels = xp.where(valid, target, 0).astype(np.int64).reshape(N, 1, -1)
+        self.valid = valid.reshape(N, 1, -1)
+        self.weight = xp.ones(K, scores.dtype) if weight is None else weight.astype(scores.dtype)
+        self.shape, self.reduction, self.smoothing = target.shape, reduction, smoothing
 
-    return loss, wanted
+    def loss(self, log_p: Array) -> Array:
+        """- sum over k of t[k] log_p[k] at each pixel, reduced; log_p (N, K, ...), t see below."""
+        xp = array_module(log_p)
+        N, K = log_p.shape[:2]
+        flat = log_p.reshape(N, K, -1)
+        self.label_weight = self.weight[self.labels] * self.valid  # (N, 1, L)
+        total = self.label_weight.sum()
+        # The denominator of a mean; where all is void 1, so that the loss is 0 and not 0/0.
+        self.total = xp.where(total == 0, xp.ones_like(total), total)
+        loss = -xp.take_along_axis(flat, self.labels, axis=1) * self.label_weight  # (N, 1, L)
+        if self.smoothing:
+            each = (flat * self.weight.reshape(1, K, 1)).sum(axis=1, keepdims=True)
+            loss = (1 - self.smoothing) * loss - self.smoothing / K * each * self.valid
+        if self.reduction == "none":
+            return loss.reshape(self.shape)
+        return loss.sum() / (self.total if self.reduction == "mean" else 1)
+
+    def distribution(self, log_p: Array) -> Array:
+        """t (N, K, L): what the network should say about each pixel, times its weight; void is 0."""
+        N, K = log_p.shape[:2]
+        xp = array_module(log_p)
+        t = xp.zeros((N, K, self.labels.shape[2]), log_p.dtype)
+        xp.put_along_axis(t, self.labels, (1 - self.smoothing) * self.label_weight, axis=1)
+        if self.smoothing:
+            t += self.smoothing / K * self.weight.reshape(1, K, 1) * self.valid
+        return t
+
+    def per_pixel(self, dy: Array) -> Array:
+        """The gradient of the reduced loss, handed to each pixel: to broadcast with (N, K, L)."""
+        if self.reduction == "none":
+            return dy.reshape(self.labels.shape)
+        return dy.reshape(1, 1, 1) / (self.total if self.reduction == "mean" else 1)
 
 
 @differentiable
@@ -116,24 +118,21 @@ def cross_entropy(
     Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, CSC_5RO13,
     "Output encoding and loss functions?".
     """
-    array("cross_entropy", "logits", logits)
-    xp = array_module(logits)
-    if logits.ndim < 2:
-        raise ValueError(f"cross_entropy: logits must have shape (N, K, ...), got {logits.shape}")
-    log_p = log_softmax_values(logits, 1)
-    loss, wanted = _picked_loss(
-        "cross_entropy", log_p, target, weight, ignore_index, reduction, label_smoothing
+    wanted = _Wanted(
+        "cross_entropy", "logits", logits, target, weight, ignore_index, reduction, label_smoothing
     )
+    xp = array_module(logits)
+    log_p = log_softmax_values(logits, 1)
 
     def grad_logits(dy: Array) -> Array:
-        t, per_pixel = wanted(dy)
+        t = wanted.distribution(log_p)
         dx = xp.exp(log_p).reshape(t.shape)
         dx *= t.sum(axis=1, keepdims=True)
         dx -= t
-        dx *= per_pixel
+        dx *= wanted.per_pixel(dy)
         return dx.reshape(logits.shape)
 
-    return loss, (grad_logits, None)
+    return wanted.loss(log_p), (grad_logits, None)
 
 
 @differentiable
@@ -152,13 +151,12 @@ def nll_loss(
 
     Source: University of Waterloo, "(Training) Loss: Cross-Entropy".
     """
-    array("nll_loss", "log_probabilities", log_probabilities)
-    loss, wanted = _picked_loss(
-        "nll_loss", log_probabilities, target, weight, ignore_index, reduction, 0.0
+    log_p = log_probabilities
+    wanted = _Wanted(
+        "nll_loss", "log_probabilities", log_p, target, weight, ignore_index, reduction, 0.0
     )
 
     def grad_log_probabilities(dy: Array) -> Array:
-        t, per_pixel = wanted(dy)
-        return (-t * per_pixel).reshape(log_probabilities.shape)
+        return (-wanted.distribution(log_p) * wanted.per_pixel(dy)).reshape(log_p.shape)
 
-    return loss, (grad_log_probabilities, None)
+    return wanted.loss(log_p), (grad_log_probabilities, None)

@@ -6,6 +6,7 @@ Source: Drake University, CS195 (2024), "SegNet" and "PSPNet"; ENSTA Paris, CSC_
 Badrinarayanan, Kendall and Cipolla, SegNet (2015), for pooling indices.
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -171,6 +172,35 @@ def max_pool2d(
     return (y, row * x.shape[3] + column), (grad_x,)
 
 
+def _put_last(x: Array, places: Array, size: int) -> tuple[Array, Callable[[], Array]]:
+    """y (N, C, size) with y[n, c, places[n,c,l]] = x[n,c,l], the last l winning; and which l won.
+
+    x and places (N, C, L). Who won is found when asked, as true and false (N, C, L).
+    """
+    xp = array_module(x)
+    order = xp.broadcast_to(xp.arange(x.shape[2]), places.shape)
+    y = xp.zeros((*x.shape[:2], size), x.dtype)
+    if xp is np:  # NumPy promises that the last of several values stays
+        np.put_along_axis(y, places, x, axis=2)
+
+        def stays() -> Array:
+            owner = np.zeros(y.shape, order.dtype)
+            np.put_along_axis(owner, places, order, axis=2)
+            return np.take_along_axis(owner, places, axis=2) == order
+
+        return y, stays
+    # CuPy promises nothing, so the others are sent to places of their own beyond the end.
+    key = xp.sort(places * x.shape[2] + order, axis=2)  # by place, then by l
+    place, number = key // x.shape[2], key % x.shape[2]
+    last = xp.ones(place.shape, bool)
+    last[:, :, :-1] = place[:, :, 1:] != place[:, :, :-1]
+    won = xp.zeros(places.shape, bool)
+    xp.put_along_axis(won, number, last, axis=2)
+    longer = xp.zeros((*x.shape[:2], size + x.shape[2]), x.dtype)
+    xp.put_along_axis(longer, xp.where(won, places, size + order), x, axis=2)
+    return longer[:, :, :size], lambda: won
+
+
 @differentiable
 @takes_planes(2)
 def max_unpool2d(
@@ -210,7 +240,9 @@ def max_unpool2d(
         output_size = tuple(
             (n - 1) * sn - 2 * pn + kn for n, kn, sn, pn in zip(x.shape[2:], k, s, p, strict=True)
         )
-    OH, OW = pair(name, "output_size", tuple(output_size)[-2:], 1)
+    if isinstance(output_size, (tuple, list)):
+        output_size = output_size[-2:]  # PyTorch's whole shape (N, C, OH, OW) will do as well
+    OH, OW = pair(name, "output_size", output_size, 1)
     low, high = (int(indices.min()), int(indices.max())) if indices.size else (0, 0)
     if low < 0 or high >= OH * OW:
         raise ValueError(
@@ -219,16 +251,11 @@ def max_unpool2d(
         )
     N, C, H, W = x.shape
     flat = xp.ascontiguousarray(indices).reshape(N, C, H * W)  # so that "last" means reading order
-    y = xp.zeros((N, C, OH * OW), x.dtype)
-    xp.put_along_axis(y, flat, x.reshape(N, C, H * W), axis=2)
+    y, stays = _put_last(x.reshape(N, C, H * W), flat, OH * OW)
 
     def grad_x(dy: Array) -> Array:
         dx = xp.take_along_axis(dy.reshape(N, C, OH * OW), flat, axis=2)
-        order = xp.broadcast_to(xp.arange(H * W, dtype=flat.dtype), flat.shape)
-        stayed = xp.zeros((N, C, OH * OW), flat.dtype)
-        xp.put_along_axis(stayed, flat, order, axis=2)
-        dx *= xp.take_along_axis(stayed, flat, axis=2) == order  # of equal indices, only the last
-        return dx.reshape(x.shape)
+        return (dx * stays()).reshape(x.shape)
 
     return y.reshape(N, C, OH, OW), (grad_x, None)
 
@@ -329,4 +356,4 @@ def global_max_pool2d(x: Any) -> Any:
 
     Source: Oquab et al., Is object localization for free? (2015).
     """
-    return max_pool2d(x, x.shape[-2:])
+    return max_pool2d(x, x.shape[-2:] if hasattr(x, "shape") else 1)
