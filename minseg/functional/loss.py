@@ -21,8 +21,8 @@ class _Wanted:
     """
 
     def __init__(
-        self, name: str, argument: str, scores: Array, target: Any, weight: Any, ignore_index: int, reduction: str,
-        smoothing: float,
+        self, name: str, argument: str, scores: Array, target: Any, weight: Any, ignore_index: int,
+        reduction: str, smoothing: float,
     ) -> None:  # fmt: skip
         xp = array_module(scores)
         floats(name, argument, array(name, argument, scores))
