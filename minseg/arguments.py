@@ -45,6 +45,21 @@ def array(function: str, name: str, value: Any, ndim: int | None = None, shape: 
     return value
 
 
+def numbers(function: str, name: str, value: Any) -> Array:
+    """`value` as an array: arrays and NumPy's scalars keep their type, Python's numbers and lists of
+    them become float32."""
+    if not is_array(value):
+        python = isinstance(value, (int, float, list, tuple)) and not isinstance(value, np.generic)
+        try:
+            value = np.asarray(value, np.float32 if python else None)
+        except (TypeError, ValueError) as error:
+            raise TypeError(f"{function}: {name} must be an array or even lists: {error}") from None
+    if value.dtype.kind not in "biufO" or (value.ndim == 0 and value[()] is None):
+        came = value.item() if value.ndim == 0 else value.dtype
+        raise TypeError(f"{function}: {name} must hold real numbers, got {came!r}")
+    return value
+
+
 def floats(function: str, name: str, value: Array) -> Array:
     """`value` itself, when its numbers can be divided: floats, Fractions or formal variables."""
     if value.dtype.kind not in "fO":

@@ -27,6 +27,14 @@ def is_array(value: Any) -> bool:
     return isinstance(value, np.ndarray) or array_module(value) is not np
 
 
+def same_device(function: str, arrays: dict[str, Any]) -> None:
+    """Do nothing, or say which argument is on the card and which is not; None and numbers go with both."""
+    devices = {name: device_of(value) for name, value in arrays.items() if is_array(value)}
+    if len(set(devices.values())) > 1:
+        places = ", ".join(f"{name} is on {device}" for name, device in devices.items())
+        raise TypeError(f"{function}: all arrays must be on one device, but {places}; use to()")
+
+
 def device_of(array: Array) -> str:
     """ "cpu" or "cuda": where the array lives."""
     return "cpu" if array_module(array) is np else "cuda"

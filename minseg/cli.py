@@ -84,6 +84,16 @@ def build_parser() -> argparse.ArgumentParser:
     predict.add_argument("--out", type=Path, default=Path(), metavar="FOLDER",
                          help="where the results go (default: here)")  # fmt: skip
     _machine(predict)
+
+    prove = _command(
+        commands, "prove", _prove,
+        "the lectures' claims, settled by the code itself; or a claim of your own",
+        "Without a name: the eight claims that matter most, with their verdicts. A claim's name shows "
+        "one at length. A file of your own defines left(x, k), right(x, k) and "
+        "shapes = dict(x=(4, 4), k=(3, 3)).",
+    )  # fmt: skip
+    prove.add_argument("claim", nargs="?", metavar="NAME|FILE.py", help="a claim, or your own file")
+    prove.add_argument("--all", action="store_true", help="all claims")
     return parser
 
 
@@ -192,4 +202,16 @@ def _predict(chosen: argparse.Namespace) -> int:
             Image.fromarray(labels.astype(np.uint8)).save(part, format="PNG")
         with written_whole(chosen.out / f"{name.stem}.overlay.png") as part:
             Image.fromarray(plot.overlay(image, labels, K)).save(part, format="PNG")
+    return 0
+
+
+def _prove(chosen: argparse.Namespace) -> int:
+    from minseg import claims
+
+    if chosen.claim is None:
+        print(claims.overview(chosen.all))
+    elif chosen.claim.endswith(".py"):
+        print(claims.from_file(chosen.claim))
+    else:
+        print(claims.at_length(chosen.claim))
     return 0

@@ -1,8 +1,8 @@
 """Layers: an op together with the numbers it learns.
 
 A Module finds its parts by looking at its own attributes: a Parameter is trained, a plain array (a
-buffer) is only kept, a Module is a part of its own. Names and shapes are PyTorch's, so that weights
-can be carried across.
+buffer) is only kept, a Module, or a list of them, is a part of its own. Names and shapes are
+PyTorch's, so that weights can be carried across.
 """
 
 from collections.abc import Iterator
@@ -39,8 +39,11 @@ class Module:
         """This module and every part of it, with dotted names."""
         yield prefix, self
         for name, value in vars(self).items():
-            if isinstance(value, Module):
-                yield from value.named_modules(f"{prefix}.{name}" if prefix else name)
+            listed = value if isinstance(value, (list, tuple)) else ()
+            parts = {name: value} | {f"{name}.{n}": part for n, part in enumerate(listed)}
+            for path, part in parts.items():
+                if isinstance(part, Module):
+                    yield from part.named_modules(f"{prefix}.{path}" if prefix else path)
 
     def _named(self, kind: Any) -> Iterator[tuple[str, "Module", str]]:
         for prefix, module in self.named_modules():
@@ -59,8 +62,8 @@ class Module:
             yield path, getattr(module, name)
 
     def parameters(self) -> list[Parameter]:
-        """Everything that is trained, without the names."""
-        return [parameter for _, parameter in self.named_parameters()]
+        """Everything that is trained, without the names; what is used twice is listed once."""
+        return list({id(p): p for _, p in self.named_parameters()}.values())
 
     def zero_grad(self) -> None:
         """Forget all gradients; `backward` adds to what it finds."""
@@ -164,6 +167,8 @@ def initial_weights(
     """
     one_of("initial_weights", "init", init, ("he", "xavier"))
     variance = 2 / fan_in if init == "he" else 2 / (fan_in + fan_out)
+    if rng is not None and not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy Generator, such as default_rng(0), got {rng!r}")
     rng = np.random.default_rng() if rng is None else rng
     return (rng.standard_normal(shape) * np.sqrt(variance)).astype(np.float32)
 

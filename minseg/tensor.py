@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from minseg.backend import Array, array_module, is_array, to_device, to_numpy
+from minseg.arguments import numbers
+from minseg.backend import Array, array_module, is_array, same_device, to_device, to_numpy
 
 _recording: ContextVar[bool] = ContextVar("recording", default=True)
 
@@ -46,17 +47,7 @@ class Tensor:
     def __init__(self, data: Any, requires_grad: bool = False) -> None:
         if isinstance(data, Tensor):
             data = data.data
-        if not is_array(data):  # a NumPy scalar knows its type; Python's numbers become float32
-            python = isinstance(data, (int, float, list, tuple)) and not isinstance(
-                data, np.generic
-            )
-            try:
-                data = np.asarray(data, np.float32 if python else None)
-            except (TypeError, ValueError) as error:
-                raise TypeError(f"Tensor: data must be an array or even lists: {error}") from None
-        if data.dtype.kind not in "biufO" or (data.ndim == 0 and data[()] is None):
-            came = data.item() if data.ndim == 0 else data.dtype
-            raise TypeError(f"Tensor: data must hold real numbers, got {came!r}")
+        data = numbers("Tensor", "data", data)
         if requires_grad and data.dtype.kind not in "fO":
             raise TypeError(
                 f"Tensor: only floats have gradients, and data is {data.dtype}; "
@@ -206,8 +197,10 @@ def differentiable(op: Callable) -> Callable:
         tensors = [(n, value) for n, value in given if isinstance(value, Tensor)]
         if not tensors:
             return op(*args, **kwargs)[0]
-        plain = {name: _plain(value) for name, value in kwargs.items()}
-        value, gradients = op(*map(_plain, args), **plain)
+        plain = [_plain(value) for value in args]
+        named = {name: _plain(value) for name, value in kwargs.items()}
+        same_device(op.__name__, dict(zip(position, plain, strict=False)) | named)
+        value, gradients = op(*plain, **named)
         y, *extras = value if isinstance(value, tuple) else (value,)
         result = Tensor(y if is_array(y) else np.asarray(y))
         inputs = []

@@ -29,7 +29,9 @@ POSIX_ONLY = ("fcntl", "grp", "pwd", "resource", "termios")
 ORDER = [
     "backend.py", "threads.py", "arguments.py", "files.py", "plot.py", "strips.py", "windows.py",
     "tensor.py", "functional/", "loops.py", "check.py", "nn.py", "optim.py", "metrics.py", "models/",
-    "data/", "segmenter.py", "train.py", "__init__.py", "demo.py", "cli.py", "__main__.py",
+    "data/", "segmenter.py", "train.py", "anatomy.py", "formal.py", "verdict.py", "question.py",
+    "proofs.py", "claims.py",
+    "__init__.py", "demo.py", "cli.py", "__main__.py",
 ]  # fmt: skip
 
 

@@ -501,3 +501,14 @@ def test_bad_input_gets_one_sentence(build, sentence):
 def test_a_module_without_forward_says_so():
     with pytest.raises(NotImplementedError, match="Module defines no forward"):
         nn.Module()(image(3))
+
+
+def test_parts_in_a_list_are_found_and_a_part_used_twice_is_trained_once():
+    class Twice(nn.Module):
+        def __init__(self):
+            self.parts = [nn.Linear(2, 2), nn.ReLU()]
+            self.again = self.parts[0]
+
+    names = [name for name, _ in Twice().named_parameters()]
+    assert names == ["parts.0.weight", "parts.0.bias", "again.weight", "again.bias"]
+    assert len(Twice().parameters()) == 2

@@ -10,6 +10,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+import strict_cupy
 from test_gradients import ROWS
 
 import minseg.functional as F
@@ -523,3 +524,23 @@ def test_detach_and_to_give_leaves():
     moved.backward(np.ones(3))
     np.testing.assert_array_equal(moved.grad, np.ones(3))
     assert x.grad is None
+
+
+def test_arrays_on_two_devices_get_a_sentence_that_names_both(monkeypatch):
+    strict_cupy.install(monkeypatch)
+    x = Tensor(strict_cupy.module.asarray(np.ones((1, 1, 4, 4), np.float32)))
+    with pytest.raises(
+        TypeError, match="conv2d: all arrays must be on one device, but x is on cuda, w"
+    ):
+        F.conv2d(x, np.ones((1, 1, 3, 3), np.float32))
+
+
+def test_the_gradient_of_the_power_zero_is_zero_even_at_zero():
+    x = Tensor([0.0, 2.0], requires_grad=True)
+    (x**0).sum().backward()
+    assert x.grad.tolist() == [0, 0]
+
+
+def test_an_empty_batch_has_loss_zero():
+    loss = F.cross_entropy(np.zeros((0, 3, 4, 4), np.float32), np.zeros((0, 4, 4), int))
+    assert loss == 0

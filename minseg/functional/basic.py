@@ -20,6 +20,8 @@ from minseg.tensor import Tensor, differentiable
 def unbroadcast(dy: Array, like: Any) -> Array:
     """Broadcasting copies a number; the gradient of a copy is a sum: dy back to the shape of `like`."""
     shape = np.shape(like) if array_module(like) is np else like.shape
+    if dy.shape == shape:
+        return dy
     dy = dy.sum(axis=tuple(range(dy.ndim - len(shape))))
     copied = tuple(n for n, size in enumerate(shape) if size == 1 and dy.shape[n] != 1)
     return dy.sum(axis=copied, keepdims=True) if copied else dy
@@ -137,6 +139,8 @@ def power(x: Any, exponent: float) -> Any:
             f"power: exponent must be a Python number, got {type(exponent).__name__}; "
             "for a varying exponent use exp(exponent * log(x))"
         )
+    if exponent == 0:  # constant 1: the rule below would say 0 * 0^-1 at x = 0
+        return x**exponent, (lambda dy: dy * 0,)
     return x**exponent, (lambda dy: dy * (exponent * x ** (exponent - 1)),)
 
 

@@ -4,6 +4,7 @@ Source: University of Waterloo, "(Training) Loss: Cross-Entropy"; ENSTA Paris, C
 encoding and loss functions?".
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -51,16 +52,17 @@ class _Wanted:
                 f"{name}: target holds label {int(target[where])} at {where}, but there are {K} "
                 f"classes, 0..{K - 1} (and {ignore_index} for void)"
             )
-        self.labels = xp.where(valid, target, 0).astype(np.int64).reshape(N, 1, -1)
-        self.valid = valid.reshape(N, 1, -1)
+        L = math.prod(target.shape[1:])
+        self.labels = xp.where(valid, target, 0).astype(np.int64).reshape(N, 1, L)
+        self.valid = valid.reshape(N, 1, L)
         self.weight = xp.ones(K, scores.dtype) if weight is None else weight.astype(scores.dtype)
         self.shape, self.reduction, self.smoothing = target.shape, reduction, smoothing
 
     def loss(self, log_p: Array) -> Array:
         """- sum over k of t[k] log_p[k] at each pixel, reduced; log_p (N, K, ...), t see below."""
         xp = array_module(log_p)
-        N, K = log_p.shape[:2]
-        flat = log_p.reshape(N, K, -1)
+        K = log_p.shape[1]
+        flat = log_p.reshape(*log_p.shape[:2], self.labels.shape[2])
         self.label_weight = self.weight[self.labels] * self.valid  # (N, 1, L)
         total = self.label_weight.sum()
         # The denominator of a mean; where all is void 1, so that the loss is 0 and not 0/0.

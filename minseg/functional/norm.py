@@ -45,6 +45,8 @@ def batch_norm(
     ).items():
         if value is not None and array(name, argument, value).shape != (C,):
             raise ValueError(f"batch_norm: {argument} must have shape ({C},), got {value.shape}")
+    if not eps > 0:
+        raise ValueError(f"batch_norm: eps must be a number above 0, got {eps!r}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give running_mean and running_var together, or neither")
     axes = (0, *range(2, x.ndim))

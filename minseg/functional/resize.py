@@ -55,6 +55,7 @@ def adaptive_matrix(n: int, size: int, dtype: np.dtype) -> np.ndarray:
 
 def simple_fraction(factor: float | Fraction) -> Fraction:
     """The number meant by a float: 2.3 is 23/10, though the float nearest to it is a little less."""
+    factor = factor.item() if isinstance(factor, np.number) else factor
     simple = Fraction(factor).limit_denominator(1000)
     return simple if np.float32(simple) == np.float32(factor) else Fraction(factor)
 
@@ -123,7 +124,7 @@ def interpolate(
     else:
         both = scale_factor if isinstance(scale_factor, (tuple, list)) else (scale_factor,) * 2
         if len(both) != 2 or not all(
-            isinstance(f, (int, float, Fraction)) and 0 < f < math.inf for f in both
+            isinstance(f, (int, float, np.number, Fraction)) and 0 < f < math.inf for f in both
         ):
             raise ValueError(
                 f"interpolate: scale_factor must be a positive number or a pair, got {scale_factor!r}"
