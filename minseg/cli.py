@@ -94,6 +94,23 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     prove.add_argument("claim", nargs="?", metavar="NAME|FILE.py", help="a claim, or your own file")
     prove.add_argument("--all", action="store_true", help="all claims")
+
+    lectures = _command(
+        commands, "lectures", _lectures,
+        "copy the lecture notebooks to a place of your own and open them in JupyterLab",
+        "Copies the notebooks into minseg_work/lectures/ (never over one you changed) and opens "
+        "JupyterLab there.",
+    )  # fmt: skip
+    lectures.add_argument("--no-errata", action="store_true",
+                          help="leave out the boxes on where a deck's text and the code disagree")  # fmt: skip
+    lectures.add_argument("--no-open", action="store_true", help="copy only")
+
+    notebooks = _command(
+        commands, "notebooks", _notebooks,
+        "for authors: make the notebooks anew from their scripts",
+        "Runs lectures/NN_name.py cell by cell and writes lectures/NN_name.ipynb with all outputs.",
+    )  # fmt: skip
+    notebooks.add_argument("names", nargs="*", metavar="NN", help="some of them only, such as 02b")
     return parser
 
 
@@ -214,4 +231,26 @@ def _prove(chosen: argparse.Namespace) -> int:
         print(claims.from_file(chosen.claim))
     else:
         print(claims.at_length(chosen.claim))
+    return 0
+
+
+def _lectures(chosen: argparse.Namespace) -> int:
+    from minseg import lectures
+
+    written = lectures.copy(lectures.lectures_folder(), errata=not chosen.no_errata)
+    for path in written:
+        print(f"  {path}")
+    print(f"{len(written)} notebooks copied; those you changed were left alone.")
+    return 0 if chosen.no_open else lectures.open_jupyter(lectures.WORK)
+
+
+def _notebooks(chosen: argparse.Namespace) -> int:
+    import time
+
+    from minseg import lectures
+
+    begun = time.perf_counter()
+    for path in lectures.make(lectures.lectures_folder(), chosen.names):
+        seconds, begun = time.perf_counter() - begun, time.perf_counter()
+        print(f"  {path.name}  {seconds:.0f} s  {path.stat().st_size / 1000:.0f} kB", flush=True)
     return 0

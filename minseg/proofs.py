@@ -163,7 +163,7 @@ def _smallest_integers(polynomial: Any) -> np.ndarray:
     supports: set[frozenset[int]] = {
         frozenset(n for n, power in enumerate(m) if power) for m, _ in polynomial.terms()
     }
-    support = sorted(min(supports, key=lambda s: (len(s), sorted(s))))
+    support = min((sorted(s) for s in supports), key=lambda s: (len(s), s))
     values = np.zeros(polynomial.ring.ngens, int)
     for trial in itertools.product(range(1, 8), repeat=len(support)):
         values[support] = trial
@@ -309,9 +309,9 @@ def _differs(case: Case, values: np.ndarray) -> Verdict | None:
     number, place = unequal[0]
     a, b = left[number][place], right[number][place]
     raise ProofError(
-        f"prove: for {case} left gives {_plain(a)} and right {_plain(b)} at {list(place)}, which a float's rounding "
-        "could explain, and a mistake could too; compute with ints or Fractions (bilinear_kernel has "
-        "exact=True) and ask again"
+        f"prove: for {case} left gives {_plain(a)} and right {_plain(b)} at {list(place)}, which a "
+        "float's rounding could explain, and a mistake could too; compute with ints or Fractions "
+        "(bilinear_kernel has exact=True) and ask again"
     )
 
 
