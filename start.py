@@ -3,6 +3,7 @@
     python3 start.py demo             see minseg train and label real handwriting
     python3 start.py test             install what the tests need, run what CI runs
     python3 start.py test -k conv     further words go to pytest
+    python3 start.py lectures         open the lecture notebooks in JupyterLab
     python3 start.py train --help     any other word is a minseg command
 
 The first time, this makes the virtual environment .venv beside this file and
@@ -22,7 +23,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "minseg-installed"  # what is installed; written last, so no half install has one
-EXTRAS = {"test": "test"}  # command: the extra of pyproject.toml that it needs
+EXTRAS = {"test": "test", "lectures": "lectures", "notebooks": "lectures"}  # command: the extra of pyproject.toml that it needs
 CHECKS = ("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("pytest",)
 
 

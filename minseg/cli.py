@@ -3,6 +3,7 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
 from minseg import __version__
 
@@ -21,7 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, FloatingPointError, OSError) as error:
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename and error.strerror else ""
+        print(f"minseg: {place}{error.strerror or error}", file=sys.stderr)
+        return 1
+    except (ValueError, TypeError, FloatingPointError) as error:
         print(f"minseg: {error}", file=sys.stderr)
         return 1
 
@@ -39,9 +44,10 @@ def build_parser() -> argparse.ArgumentParser:
         "scenes of real handwritten digits, prints scores, writes pictures and weights. Stop it "
         "with Ctrl-C and it goes on where it stopped.",
     )  # fmt: skip
-    demo.add_argument("--out", type=Path, default=Path("minseg-demo"), metavar="FOLDER",
-                      help="where pictures and weights go (default: %(default)s)")  # fmt: skip
-    demo.add_argument("--short", action="store_true", help="a tenth of the steps, to see it work")
+    demo.add_argument("--out", type=Path, metavar="FOLDER",
+                      help="for pictures and weights (default: minseg-demo, or minseg-demo-short)")  # fmt: skip
+    demo.add_argument("--short", action="store_true",
+                      help="a tenth of the steps: to see it work, too few to learn well")  # fmt: skip
     _machine(demo)
 
     train = _command(
@@ -52,32 +58,47 @@ def build_parser() -> argparse.ArgumentParser:
         "everything; the same command with --resume goes on.",
     )  # fmt: skip
     add = train.add_argument
-    add("--model", default="unet", metavar="NAME", help="unet, fcn or segnet (default: unet)")
-    add("--data", default="digits", metavar="NAME",
-        help="digits, digits-hard, shapes, or a folder with images/ and masks/")  # fmt: skip
-    add("--steps", type=int, default=2000, metavar="N", help="steps in all (default: 2000)")
+    add("--model", metavar="NAME", help="unet, fcn or segnet (default: unet)")
+    add(
+        "--data",
+        metavar="NAME",
+        help="digits, digits-hard, shapes, or a folder with images/ and masks/ (default: digits)",
+    )
+    add("--steps", type=int, metavar="N", help="steps in all (default: 2000)")
     add("--out", type=Path, required=True, metavar="FOLDER", help="where the run is kept")
-    add("--resume", action="store_true", help="go on with the run in --out")
-    add("--width", type=int, default=16, metavar="N", help="channels at full size (default: 16)")
-    add("--depth", type=int, default=3, metavar="N",
-        help="resolutions (unet) or poolings (fcn, segnet) (default: 3)")  # fmt: skip
+    add("--resume", action="store_true", help="go on with the run in --out, with its own settings")
+    add("--width", type=int, metavar="N", help="channels at full size (default: 16)")
+    add(
+        "--depth",
+        type=int,
+        metavar="N",
+        help="resolutions (unet) or poolings (fcn, segnet) (default: 3)",
+    )
     add("--skips", type=int, metavar="N", help="fcn only: finer maps to add, 0 to 2 (default: 2)")
-    add("--dilated", action="store_true", help="fcn only: dilate instead of the last pooling")
+    add(
+        "--dilated",
+        action="store_true",
+        default=None,
+        help="fcn only: dilate instead of the last pooling",
+    )
     add("--padding", choices=("same", "valid"), help="unet only (default: same)")
     add("--size", type=int, metavar="PIXELS", help="side of the images; crops your own to it")
-    add("--batch-size", type=int, default=8, metavar="N", help="images in a step (default: 8)")
-    add("--lr", type=float, default=3e-3, metavar="RATE", help="learning rate (default: 0.003)")
-    add("--optimizer", choices=("adam", "sgd"), default="adam", help="(default: adam)")
-    add("--schedule", choices=("cosine", "step", "constant"), default="cosine",
-        help="how the learning rate falls (default: cosine)")  # fmt: skip
-    add("--seed", type=int, default=0, metavar="N", help="of weights and batches (default: 0)")
+    add("--batch-size", type=int, metavar="N", help="images in a step (default: 8)")
+    add("--lr", type=float, metavar="RATE", help="learning rate (default: 0.003)")
+    add("--optimizer", choices=("adam", "sgd"), help="(default: adam)")
+    add(
+        "--schedule",
+        choices=("cosine", "step", "constant"),
+        help="how the learning rate falls (default: cosine)",
+    )
+    add("--seed", type=int, metavar="N", help="of weights and batches (default: 0)")
     _machine(train)
 
     predict = _command(
         commands, "predict", _predict,
         "label pictures of your own with a trained network",
-        "Writes for every picture its labels (NAME.labels.png, one class number per pixel) and an "
-        "overlay to look at (NAME.overlay.png).",
+        "Writes for every picture its labels (NAME.labels.png, one class number per pixel) and a "
+        "figure to look at (NAME.seen.png).",
     )  # fmt: skip
     predict.add_argument("checkpoint", type=Path, help="a checkpoint.npz, or the folder of a run")
     predict.add_argument("images", type=Path, nargs="+", help="PNG or JPEG pictures")
@@ -143,46 +164,86 @@ def _demo(chosen: argparse.Namespace) -> int:
 
     _prepare(chosen)
     try:
-        demo(chosen.out, chosen.device, chosen.short)
+        out = chosen.out or Path("minseg-demo-short" if chosen.short else "minseg-demo")
+        demo(out, chosen.device, chosen.short)
     except TrainingStopped as stop:
         print(f"\n{stop}\nThe same command goes on from there.")
         return 130
     return 0
 
 
+# What a training is made of; a resumed run keeps its own.
+SETTINGS = dict(
+    model="unet", data="digits", steps=2000, width=16, depth=3, skips=None, dilated=None, padding=None,
+    size=None, batch_size=8, lr=3e-3, optimizer="adam", schedule="cosine", seed=0,
+)  # fmt: skip
+
+
+def _settings(chosen: argparse.Namespace, checkpoint: Path) -> dict[str, Any]:
+    """The settings of a run: what was typed and otherwise the defaults, or those of the saved run."""
+    from minseg.segmenter import load
+
+    typed = {name: value for name in SETTINGS if (value := getattr(chosen, name)) is not None}
+    if not chosen.resume:
+        return SETTINGS | typed
+    saved = load(checkpoint)[1]["settings"]
+    for name, value in typed.items():
+        if name != "steps" and value != saved.get(name):
+            raise ValueError(
+                f"--{name.replace('_', '-')} {value} does not fit: the run in {chosen.out} has "
+                f"{saved.get(name)}, and a resumed run keeps its settings (--steps may grow)"
+            )
+    return SETTINGS | saved | typed
+
+
+def _options(settings: dict[str, Any]) -> dict[str, Any]:
+    """The network's own options, checked to go with it."""
+    model, skips, dilated, padding = (settings[n] for n in ("model", "skips", "dilated", "padding"))
+    if model != "fcn" and (skips is not None or dilated):
+        raise ValueError("--skips and --dilated go with --model fcn only")
+    if model != "unet" and padding is not None:
+        raise ValueError("--padding goes with --model unet only")
+    if model == "fcn":
+        return dict(skips=2 if skips is None else skips, dilated=bool(dilated))
+    return {} if padding is None else dict(padding=padding)
+
+
 def _train(chosen: argparse.Namespace) -> int:
-    from minseg import data
+    from minseg import data, models
+    from minseg.arguments import one_of
     from minseg.demo import report
     from minseg.train import TrainingStopped, train
 
     _prepare(chosen)
     checkpoint = chosen.out / "checkpoint.npz"
+    if chosen.out.exists() and not chosen.out.is_dir():
+        raise ValueError(f"--out {chosen.out} is a file; name a folder")
     if checkpoint.exists() and not chosen.resume:
         raise ValueError(
             f"{chosen.out} holds a run already: add --resume to go on with it, or name another --out"
         )
-    options = {}
-    if chosen.model == "fcn":
-        skips = 2 if chosen.skips is None else chosen.skips
-        options = dict(skips=skips, dilated=chosen.dilated)
-    elif chosen.skips is not None or chosen.dilated:
-        raise ValueError("--skips and --dilated go with --model fcn only")
-    if chosen.padding is not None:
-        if chosen.model != "unet":
-            raise ValueError("--padding goes with --model unet only")
-        options = dict(padding=chosen.padding)
-    train_set = data.build(chosen.data, "train", chosen.size)
-    test_set = data.build(chosen.data, "test", chosen.size)
+    settings = _settings(chosen, checkpoint)
+    one_of("train", "--model", settings["model"], tuple(models.MODELS))
+    options = _options(settings)
+    train_set = data.build(settings["data"], "train", settings["size"])
+    test_set = data.build(settings["data"], "test", settings["size"])
     print(
-        f"{chosen.model} on {train_set.name}: {len(train_set):,} training and {len(test_set):,} test "
-        f"images, {train_set.num_classes} classes"
+        f"{settings['model']} on {train_set.name}: {len(train_set):,} training and {len(test_set):,} "
+        f"test images, {train_set.num_classes} classes"
     )
+    if unused := getattr(train_set, "unused", []):
+        print(f"  left out, for want of a mask masks/NAME.png: {', '.join(unused[:5])}"
+              + (f" and {len(unused) - 5} more" if len(unused) > 5 else ""))  # fmt: skip
+    if getattr(test_set, "crop", None):
+        print(
+            f"  scores count the middle {settings['size']} x {settings['size']} pixels of test images"
+        )
+    own = {name: settings[name] for name in ("model", "width", "depth", "steps", "batch_size", "lr",
+                                             "optimizer", "schedule", "seed")}  # fmt: skip
     try:
         segmenter, history = train(
-            train_set, test_set, chosen.out, model=chosen.model, width=chosen.width,
-            depth=chosen.depth, options=options, steps=chosen.steps, batch_size=chosen.batch_size,
-            lr=chosen.lr, optimizer=chosen.optimizer, schedule=chosen.schedule, seed=chosen.seed,
-            device=chosen.device, resume=chosen.resume,
+            train_set, test_set, chosen.out, **own, options=options, device=chosen.device,
+            resume=chosen.resume, settings=settings,
         )  # fmt: skip
     except TrainingStopped as stop:
         print(f"\n{stop}\nGo on with the same command and --resume.")
@@ -206,19 +267,31 @@ def _predict(chosen: argparse.Namespace) -> int:
     segmenter = load(path / "checkpoint.npz" if path.is_dir() else path)[0]
     segmenter.to(chosen.device)
     channels, K = len(segmenter.mean), len(segmenter.class_names)
-    for name in chosen.images:
-        image = read_image(name, channels)
+    names = [image.name for image in chosen.images]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"two pictures are named {twice[0]}: their results would overwrite each other"
+        )
+    for image_path in chosen.images:  # every one is looked at before the first is labelled
+        if not image_path.is_file():
+            raise ValueError(f"there is no picture {image_path}")
+    for image_path in chosen.images:
+        image = read_image(image_path, channels)
         labels = segmenter.predict(image[None])[0]
         shares = np.bincount(labels.ravel(), minlength=K) / labels.size
         largest = sorted(range(K), key=lambda k: -shares[k])[:4]
         words = ", ".join(
             f"{segmenter.class_names[k]} {shares[k]:.1%}" for k in largest if shares[k]
         )
-        print(f"{name}: {words}")
-        with written_whole(chosen.out / f"{name.stem}.labels.png") as part:
-            Image.fromarray(labels.astype(np.uint8)).save(part, format="PNG")
-        with written_whole(chosen.out / f"{name.stem}.overlay.png") as part:
-            Image.fromarray(plot.overlay(image, labels, K)).save(part, format="PNG")
+        numbers, seen = (
+            chosen.out / f"{image_path.name}.{what}.png" for what in ("labels", "seen")
+        )
+        picture = Image.fromarray(labels.astype(np.uint8), mode="P")
+        picture.putpalette(plot.class_colors(K).tobytes())
+        with written_whole(numbers) as part:
+            picture.save(part, format="PNG")
+        plot.labelled(image, labels, segmenter.class_names, seen)
+        print(f"{image_path}: {words}\n  {numbers}, {seen}")
     return 0
 
 

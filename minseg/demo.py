@@ -24,6 +24,8 @@ def demo(out: Path, device: str = "cpu", short: bool = False) -> None:
     """
     begun = time.perf_counter()
     share = 10 if short else 1
+    if short:
+        print("(short: a tenth of the steps, too few to learn well)\n")
     print("1. The lecture's worked example: a 4x4 image, doubled by a transposed convolution\n")
     worked_example(out)
     print("\n2. A fully convolutional network (FCN, two skips) learns five classes of toy shapes\n")
@@ -58,12 +60,12 @@ def worked_example(out: Path) -> None:
         ).all(),
     }.items():
         print(f"  {'yes' if holds else 'NO '}  {claim}")
-    figure = Figure(figsize=(10, 4.6), layout="constrained")
-    left, right = figure.subplots(1, 2, width_ratios=[4, 9])
-    plot.matrix(x, left, title="image, 4x4")
-    plot.matrix(
-        canvas, right, title="each pixel times the kernel, added up: 9x9", highlight=(1, 1, 7, 7)
-    )
+    figure = Figure(figsize=(11, 4.4), layout="constrained")
+    panels = figure.subplots(1, 3, width_ratios=[4, 3, 9])
+    plot.matrix(x, panels[0], title="image, 4x4")
+    plot.matrix(k, panels[1], title="kernel, two pixels apart")
+    title = "each pixel times the kernel, added up: 9x9 (framed: bilinear)"
+    plot.matrix(canvas, panels[2], title=title, highlight=(1, 1, 7, 7))
     plot.save_figure(figure, out / "worked-example.png")
 
 

@@ -1,15 +1,19 @@
-"""Pictures: labels in colours, a matrix with its values, scenes beside their truth and prediction.
+"""Pictures: labels in colours, a matrix with its values, scenes beside their predictions, films.
 
 Every drawing function returns a matplotlib Figure and keeps no global state; matplotlib is imported
 when the first figure is drawn. The colours start from Okabe and Ito, "Color Universal Design"
 (2002), moved and extended until all stay apart for colour-blind eyes too (a test measures it).
 """
 
+import io
 import math
 import os
+import re
+import sys
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -29,6 +33,10 @@ _PALETTE = bytes.fromhex(
 _VOID = np.array([[135, 135, 135], [185, 185, 185]], np.uint8)  # stripes of two greys
 _WRONG = np.array([214, 0, 0], np.uint8)
 _WIDTH = 8.5  # inches, at 100 dots an inch: what fits a README or a notebook cell
+_BUTTONS = {  # matplotlib's icons for a film, whose font would be fetched from the network
+    "minus": "slower", "fast-backward": "|<", "step-backward": "<", "play fa-flip-horizontal": "back",
+    "pause": "stop", "play": "play", "step-forward": ">", "fast-forward": ">|", "plus": "faster",
+}  # fmt: skip
 
 
 def class_colors(num_classes: int) -> np.ndarray:
@@ -122,6 +130,7 @@ def matrix(
     *,
     title: str | None = None,
     highlight: tuple[int, int, int, int] | None = None,
+    largest: float | None = None,
 ) -> "Figure":
     """A matrix (ROWS, COLUMNS) with its value in every cell, shaded from blue (-) to orange (+).
 
@@ -129,6 +138,8 @@ def matrix(
         array: numbers of any kind: floats (up to 4 digits), ints, Fractions (as 1/4), formal ones.
         ax: where to draw; a figure of its own when None.
         highlight: (row, column, height, width) of a window to frame, such as a kernel's.
+        largest: the absolute value that is shaded fully, the array's own when None; one for all
+            frames of a film.
 
     Raises:
         ValueError: array is not a matrix.
@@ -145,7 +156,7 @@ def matrix(
     figure, ax = _canvas(ax, (0.62 * COLUMNS + 0.3, 0.5 * ROWS + (0.6 if title else 0.3)))
     # Light colours only, so that black digits stay readable on each of them.
     tints = LinearSegmentedColormap.from_list("tints", ["#8fc8f8", "#ffffff", "#ffd2a0"])
-    ax.imshow(_signed_shade(values), cmap=tints, vmin=-1, vmax=1, aspect=0.8)
+    ax.imshow(_signed_shade(values, largest), cmap=tints, vmin=-1, vmax=1, aspect=0.8)
     texts = {ij: _number(value) for ij, value in np.ndenumerate(values)}
     box = ax.get_position()
     cell = 72 * min(  # points: the width of a cell, whose height is 0.8 of it
@@ -220,7 +231,8 @@ def prediction_panel(
         _show(row[2], label_to_rgb(prediction, K, void))
         _show(row[3], _errors(rgb, wrong, truth == void))
         share = wrong.sum() / max(labelled, 1)
-        row[3].set_xlabel(f"{100 * share:.1f} % wrong", fontsize=9, color=tuple(_WRONG / 255))
+        percent = "< 0.1" if 0 < share < 5e-4 else f"{100 * share:.1f}"
+        row[3].set_xlabel(f"{percent} % wrong", fontsize=9, color=tuple(_WRONG / 255))
     figure.legend(
         # matplotlib fills a legend column by column; this order makes it read row by row.
         handles=[patch for column in range(columns) for patch in legend[column::columns]],
@@ -231,6 +243,41 @@ def prediction_panel(
         handlelength=1.2,
         handleheight=1.0,
         columnspacing=1.2,
+    )
+    return _done(figure, path)
+
+
+def labelled(
+    image: Any, labels: Any, class_names: Sequence[str], path: str | os.PathLike | None = None
+) -> "Figure":
+    """image | labels, with the legend of the classes: what a network sees in a picture.
+
+    Args:
+        image: (C, H, W) with C = 1 or 3, or (H, W). labels: (H, W) integers.
+        class_names: the K names. path: where to save the picture too.
+
+    Raises:
+        ValueError: sizes that differ.
+    """
+    rgb = _image_to_rgb("labelled", image)
+    colors = label_to_rgb(labels, len(class_names))
+    if rgb.shape != colors.shape:
+        raise ValueError(f"labelled: image is {rgb.shape[:2]} but labels are {colors.shape[:2]}")
+    present = [k for k in range(len(class_names)) if (to_numpy(labels) == k).any()]
+    legend = [patch for k, patch in enumerate(_legend(class_names, False)) if k in present]
+    height = _WIDTH / 2 * rgb.shape[0] / rgb.shape[1]
+    figure = _figure((_WIDTH, height + 0.6))
+    for ax, picture, title in zip(
+        figure.subplots(1, 2), (rgb, colors), ("image", "labels"), strict=True
+    ):
+        _show(ax, picture)
+        ax.set_title(title, fontsize=11)
+    figure.legend(
+        handles=legend,
+        loc="outside lower center",
+        ncols=min(6, len(legend)),
+        frameon=False,
+        fontsize=9,
     )
     return _done(figure, path)
 
@@ -321,6 +368,79 @@ def confusion(
     return _done(figure, path)
 
 
+class Film:
+    """A page that plays pictures one after the other, forwards, backwards or step by step."""
+
+    def __init__(self, html: str) -> None:
+        self.html = html
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+def film(frames: "Sequence[Figure]", path: str | os.PathLike | None = None) -> Film:
+    """The figures as a film with buttons to step, for a notebook cell; it fetches nothing.
+
+    Args:
+        frames: figures of one size. Small ones: all of them go into the page.
+        path: where to save the page too, such as "film.html".
+
+    Raises:
+        ValueError: no frame, or frames of different sizes.
+    """
+    _same_size("film", frames)
+    from matplotlib.animation import HTMLWriter
+
+    writer = HTMLWriter(fps=1, embed_frames=True, default_mode="once")
+    with TemporaryDirectory() as folder:
+        page = Path(folder, "film.html")
+        with writer.saving(frames[0], page, dpi=frames[0].dpi):
+            for writer.fig in frames:
+                writer.grab_frame()
+        html = page.read_text()
+    html = re.sub(r"<link\b[^>]*>", "", html)
+    html = re.sub(r'<i class="fa fa-([^"]+)"></i>', lambda icon: _BUTTONS[icon[1]], html)
+    html = html.replace("width: 36px;", "min-width: 36px; padding: 0 6px;")
+    if path is not None:
+        with written_whole(Path(path)) as part:
+            part.write_text(html, encoding="utf-8")
+    return Film(html)
+
+
+def filmstrip(frames: "Sequence[Figure]") -> "Figure":
+    """The frames of a film side by side, row by row: for pages that cannot play it.
+
+    Raises:
+        ValueError: no frame, or frames of different sizes.
+    """
+    _same_size("filmstrip", frames)
+    from PIL import Image
+
+    pictures = [np.asarray(Image.open(io.BytesIO(_png(figure))).convert("RGB")) for figure in frames]
+    H, W, _ = pictures[0].shape
+    columns = max(1, int(_WIDTH * frames[0].dpi) // W)
+    rows = math.ceil(len(pictures) / columns)
+    strip = np.full((rows, columns, H, W, 3), 255, np.uint8)
+    for n, picture in enumerate(pictures):
+        strip[divmod(n, columns)] = picture
+    # (ROWS, COLUMNS, H, W, 3) -> (ROWS * H, COLUMNS * W, 3), a pixel of a frame on a pixel
+    strip = strip.swapaxes(1, 2).reshape(rows * H, columns * W, 3)
+    figure = _figure((columns * W / 100, rows * H / 100))
+    figure.set_layout_engine("none")
+    ax = figure.add_axes((0, 0, 1, 1), frame_on=False)
+    _show(ax, strip)
+    return figure
+
+
+def _same_size(function: str, frames: "Sequence[Figure]") -> None:
+    sizes = {tuple(int(side) for side in figure.bbox.size) for figure in frames}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"{function}: frames must be figures of one size, got "
+            f"{' and '.join(map(str, sorted(sizes))) or 'none'}"
+        )
+
+
 def save_figure(figure: "Figure", path: str | os.PathLike) -> Path:
     """Writes the figure to `path`, as PNG, PDF or SVG by its ending, whole or not at all."""
     path = Path(path)
@@ -335,9 +455,30 @@ def _done(figure: "Figure", path: str | os.PathLike | None) -> "Figure":
     return figure
 
 
+def _png(figure: "Figure", **options: Any) -> bytes:
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=figure.dpi, **options)
+    return picture.getvalue()
+
+
+def _pictures_in_notebooks() -> None:
+    """A notebook shows figures as pictures once it is told how: pyplot does that, and we go without."""
+    if "IPython" not in sys.modules:
+        return
+    from IPython import get_ipython
+    from matplotlib.figure import Figure
+
+    shell = get_ipython()
+    if shell is not None and Figure not in shell.display_formatter.formatters["image/png"]:
+        shell.display_formatter.formatters["image/png"].for_type(
+            Figure, lambda figure: _png(figure, bbox_inches="tight")
+        )
+
+
 def _figure(inches: tuple[float, float]) -> "Figure":
     from matplotlib.figure import Figure
 
+    _pictures_in_notebooks()
     return Figure(figsize=inches, dpi=100, layout="compressed")
 
 
@@ -346,6 +487,7 @@ def _canvas(ax: "Axes | None", inches: tuple[float, float]) -> "tuple[Figure, Ax
     if ax is None:
         figure = _figure(inches)
         return figure, figure.subplots()
+    _pictures_in_notebooks()
     return ax.figure, ax  # type: ignore[return-value]
 
 
@@ -389,11 +531,11 @@ def _errors(rgb: np.ndarray, wrong: np.ndarray, void: np.ndarray) -> np.ndarray:
     return _stripe(faint, void)
 
 
-def _signed_shade(values: np.ndarray) -> np.ndarray:
+def _signed_shade(values: np.ndarray, largest: float | None) -> np.ndarray:
     """Every value over the largest absolute one, in -1..1; what is no number becomes 0."""
     shade = np.array([[float(v) if isinstance(v, Real) else 0.0 for v in row] for row in values])
     shade[~np.isfinite(shade)] = 0
-    return shade / (np.abs(shade).max() or 1)
+    return shade / (largest or np.abs(shade).max() or 1)
 
 
 def _number(value: Any) -> str:
@@ -418,8 +560,10 @@ def _show(ax: "Axes", rgb: np.ndarray) -> None:
 def _grid(ax: "Axes", rows: int, columns: int, color: str) -> None:
     """Lines between the cells of a matrix, and no ticks."""
     ax.set(xticks=[], yticks=[])
-    ax.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, color=color, linewidth=0.8)
-    ax.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, color=color, linewidth=0.8)
+    # The outermost lines lie on the edge of the axes, where half of them would be cut off.
+    style = dict(color=color, linewidth=0.8, clip_on=False)
+    ax.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, **style)
+    ax.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, **style)
     ax.spines[:].set_visible(False)
 
 

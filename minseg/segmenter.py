@@ -99,8 +99,8 @@ def load(path: str | os.PathLike) -> tuple[Segmenter, dict[str, Any], dict[str, 
         with open(path, "rb") as file, np.load(file, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
         about = json.loads(arrays.pop("about").tobytes())
-    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"load: {path} is no checkpoint of minseg, or damaged ({error})") from None
+    except (ValueError, KeyError, OSError, EOFError, zipfile.BadZipFile):
+        raise ValueError(f"load: {path} is no checkpoint of minseg, or damaged") from None
     if about["format"] > FORMAT:
         raise ValueError(f"load: {path} was written by a newer version of minseg; update this one")
     state = _under("model.", arrays)

@@ -136,13 +136,15 @@ def train(
     evaluations: int = 10,
     keep: dict[int, str] | None = None,
     label: str = "",
+    settings: dict[str, Any] | None = None,
 ) -> tuple[Segmenter, list[dict[str, float]]]:
     """A whole training run with progress, scores on the test set, and checkpoints in `out`.
 
     Writes out/checkpoint.npz every 50 steps and at the end; keep names further checkpoints to write
     after certain numbers of steps. With resume the run in `out` goes on, bit for bit as if it had
-    never stopped; its own settings hold, but steps may be raised. Returns the trained Segmenter and
-    its history: one record per evaluation, with step, loss, pixel_accuracy, mean_iou, seconds.
+    never stopped; its own settings hold, but steps may be raised. settings: more to note down.
+    Returns the trained Segmenter and its history: one record per evaluation, with step, loss,
+    pixel_accuracy, mean_iou, seconds.
 
     Raises:
         TrainingStopped: by Ctrl-C, after the checkpoint was written.
@@ -152,18 +154,22 @@ def train(
     integer("train", "steps", steps, 1)
     one_of("train", "optimizer", optimizer, tuple(OPTIMIZERS))
     path = Path(out) / "checkpoint.npz"
-    settings: dict[str, Any] = dict(
+    settings = (settings or {}) | dict(
         steps=steps, batch_size=batch_size, lr=lr, optimizer=optimizer, schedule=schedule, seed=seed,
-        data=train_set.name,
+        data_name=train_set.name,
     )  # fmt: skip
     record: dict[str, Any] = {"settings": settings, "step": 0, "seconds": 0.0, "history": []}
     state: dict[str, np.ndarray] = {}
     if resume:
         segmenter, record, state = checkpoints.load(path)
         settings = record["settings"] = record["settings"] | {"steps": steps}
-        if settings["data"] != train_set.name:
+        if settings["data_name"] != train_set.name:
             raise ValueError(
-                f"train: {path} was trained on {settings['data']}, not {train_set.name}"
+                f"train: {path} was trained on {settings['data_name']}, not {train_set.name}"
+            )
+        if record["step"] >= steps:
+            raise ValueError(
+                f"train: the run in {out} has done {record['step']:,} steps; ask for more than that"
             )
     else:
         network = models.build(

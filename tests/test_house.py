@@ -31,7 +31,7 @@ ORDER = [
     "tensor.py", "functional/", "loops.py", "check.py", "nn.py", "optim.py", "metrics.py", "models/",
     "data/", "segmenter.py", "train.py", "anatomy.py", "formal.py", "verdict.py", "question.py",
     "proofs.py", "claims.py",
-    "__init__.py", "demo.py", "cli.py", "__main__.py",
+    "__init__.py", "lectures.py", "demo.py", "cli.py", "__main__.py",
 ]  # fmt: skip
 
 

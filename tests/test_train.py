@@ -98,7 +98,8 @@ def test_a_killed_process_leaves_a_checkpoint_that_goes_on(tmp_path):
             time.sleep(0.02)
         process.kill()
     assert load(checkpoint)[1]["step"] >= 50
-    again = ["train", "--data", "digits", "--steps", "51", "--out", str(tmp_path), "--resume"]
+    steps = str(load(checkpoint)[1]["step"] + 1)
+    again = ["train", "--data", "digits", "--steps", steps, "--out", str(tmp_path), "--resume"]
     segmenter = load(checkpoint)[0]
     assert all(np.isfinite(array).all() for array in segmenter.state_dict().values())
     assert main(again) == 0
@@ -230,14 +231,22 @@ def test_the_command_trains_resumes_predicts_on_a_folder_of_ones_own(tmp_path, c
     }  # fmt: skip
     assert main([*command, "--steps", "4"]) == 1
     assert "holds a run already: add --resume" in capsys.readouterr().err
-    assert main([*command, "--steps", "6", "--resume"]) == 0
+    assert main([*command, "--steps", "4", "--resume"]) == 1
+    assert "has done 4 steps; ask for more" in capsys.readouterr().err
+    assert main([*command, "--lr", "0.5", "--resume"]) == 1
+    assert "--lr 0.5 does not fit: the run in" in capsys.readouterr().err
+    assert main(["train", "--steps", "6", "--out", str(out), "--resume"]) == 0
     assert load(out / "checkpoint.npz")[1]["step"] == 6
     picture = tmp_path / "photos" / "images" / "0.png"
     assert main(["predict", str(out), str(picture), "--out", str(tmp_path / "seen")]) == 0
-    labels = np.array(Image.open(tmp_path / "seen" / "0.labels.png"))
+    labels = np.array(Image.open(tmp_path / "seen" / "0.png.labels.png"))
     assert labels.shape == (20, 26)
     assert set(np.unique(labels)) <= {0, 1}
-    assert np.array(Image.open(tmp_path / "seen" / "0.overlay.png")).shape == (20, 26, 3)
+    assert (tmp_path / "seen" / "0.png.seen.png").exists()
+    assert main(["predict", str(out), str(picture), "nothing.png"]) == 1
+    assert "there is no picture nothing.png" in capsys.readouterr().err
+    assert main(["predict", str(picture), str(picture)]) == 1
+    assert "is no checkpoint of minseg, or damaged" in capsys.readouterr().err
 
 
 def test_the_short_demo_shows_the_worked_example_and_writes_every_picture(tmp_path, capsys):
@@ -256,7 +265,9 @@ def test_the_short_demo_shows_the_worked_example_and_writes_every_picture(tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model", "resnet"], "name must be one of fcn, segnet, unet, got 'resnet'"),
+        (["--model", "resnet"], "--model must be one of 'fcn', 'segnet', 'unet', got 'resnet'"),
+        (["--depth", "20"], "depth must be at most 8, got 20"),
+        (["--seed", "-1"], "seed must be at least 0, got -1"),
         (["--data", "cats"], "'cats' is neither a data set"),
         (["--skips", "1"], "--skips and --dilated go with --model fcn only"),
         (["--model", "fcn", "--padding", "same"], "--padding goes with --model unet only"),

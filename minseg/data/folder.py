@@ -66,6 +66,8 @@ class Folder(Dataset):
         if length is not None:
             names = names[: integer("Folder", "length", length, 1)]
         self.pairs = [every_pair[name] for name in names]
+        files = sorted((self.path / "images").iterdir())
+        self.unused = [f.name for f in files if f.stem not in every_pair and _is_image(f)]
         super().__init__(split, integer("Folder", "seed", seed, 0), len(names))
 
         # Opening reads no pixels, only the head of a file.
@@ -98,6 +100,10 @@ class Folder(Dataset):
         if self.crop is not None:
             return center_crop(image, labels, self.crop)
         return image, labels
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
 
 
 def find_pairs(folder: Path) -> dict[str, tuple[Path, Path]]:
@@ -161,6 +167,12 @@ def class_names(folder: Path, masks: list[Path]) -> list[str]:
                 f"{folder / 'classes.txt'}: 2 to 255 names are wanted, one a line, the first for "
                 f"label 0; it has {len(names)}"
             )
+        seen = np.unique(np.concatenate([np.unique(read_mask(mask)) for mask in masks[:20]]))
+        if set(seen.tolist()) <= {0, VOID}:
+            raise ValueError(
+                f"{folder}: the first masks hold nothing but 0 and 255, background and void; class "
+                f"ids are small numbers: 1 for {names[1]} (they look black)"
+            )
         return names
     largest = 0
     for mask in masks:
@@ -205,7 +217,10 @@ def read_image(file: Path, channels: int) -> np.ndarray:
         if picture.mode in DEEP_MODES:  # Pillow's own conversion would cut off at 255
             values = np.array(picture, np.float32)[None] / 65535
             return np.repeat(values, channels, axis=0)
-        values = np.array(picture.convert("L" if channels == 1 else "RGB"), np.float32) / 255
+        try:
+            values = np.array(picture.convert("L" if channels == 1 else "RGB"), np.float32) / 255
+        except OSError as error:
+            raise ValueError(f"{file}: the picture is damaged ({error})") from None
     # (H, W) -> (1, H, W), or (H, W, 3) -> (3, H, W)
     return values[None] if channels == 1 else np.ascontiguousarray(values.transpose(2, 0, 1))
 

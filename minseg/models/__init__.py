@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from minseg.arguments import integer
 from minseg.models.fcn import FCN
 from minseg.models.segnet import SegNet
 from minseg.models.unet import UNet
@@ -34,6 +35,7 @@ def build(
     """
     if name not in MODELS:
         raise ValueError(f"models.build: name must be one of {', '.join(MODELS)}, got {name!r}")
+    integer("models.build", "seed", seed, 0)
     built = dict(name=name, in_channels=in_channels, num_classes=num_classes, width=width)
     built |= dict(depth=depth, seed=seed, **options)
     rng = np.random.default_rng(seed)

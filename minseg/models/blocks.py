@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
+from minseg.arguments import integer
 from minseg.nn import BatchNorm2d, Conv2d, ReLU, Sequential
 
 
@@ -24,6 +25,17 @@ def conv_block(
             ReLU(),
         ]
     return Sequential(*layers)
+
+
+DEEPEST = 8  # the coarsest map of a 256 x 256 image is then one pixel; weights grow fourfold each
+
+
+def check_sizes(model: str, width: int, depth: int, num_classes: int) -> None:
+    """Do nothing, or say which of a network's sizes does not fit."""
+    for name, value in dict(width=width, depth=depth, num_classes=num_classes).items():
+        integer(model, name, value, 1)
+    if depth > DEEPEST:
+        raise ValueError(f"{model}: depth must be at most {DEEPEST}, got {depth}")
 
 
 def image_size(model: str, x: Any) -> tuple[int, int]:

@@ -11,7 +11,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg.arguments import integer
-from minseg.models.blocks import conv_block, crop_to, image_size, pad_to_multiple
+from minseg.models.blocks import check_sizes, conv_block, crop_to, image_size, pad_to_multiple
 from minseg.nn import Conv2d, ConvTranspose2d, Module, Sequential
 
 
@@ -38,8 +38,7 @@ class FCN(Module):
         self, in_channels: int, num_classes: int, width: int = 16, depth: int = 3, skips: int = 0,
         dilated: bool = False, *, rng: np.random.Generator | None = None,
     ) -> None:  # fmt: skip
-        for name, value in dict(width=width, depth=depth, num_classes=num_classes).items():
-            integer("FCN", name, value, 1)
+        check_sizes("FCN", width, depth, num_classes)
         poolings = depth - bool(dilated)
         if not 0 <= integer("FCN", "skips", skips) < max(1, poolings):
             raise ValueError(

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
-from minseg.arguments import integer
-from minseg.models.blocks import conv_block, crop_to, image_size, pad_to_multiple
+from minseg.models.blocks import check_sizes, conv_block, crop_to, image_size, pad_to_multiple
 from minseg.nn import Conv2d, Module, Sequential
 
 
@@ -30,8 +29,7 @@ class SegNet(Module):
         self, in_channels: int, num_classes: int, width: int = 16, depth: int = 3,
         *, rng: np.random.Generator | None = None,
     ) -> None:  # fmt: skip
-        for name, value in dict(width=width, depth=depth, num_classes=num_classes).items():
-            integer("SegNet", name, value, 1)
+        check_sizes("SegNet", width, depth, num_classes)
         rng = np.random.default_rng() if rng is None else rng
         self.depth = depth
         channels = [width * 2**n for n in range(depth)]

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
-from minseg.arguments import integer, one_of
-from minseg.models.blocks import conv_block, crop_to, image_size, pad_to_multiple
+from minseg.arguments import one_of
+from minseg.models.blocks import check_sizes, conv_block, crop_to, image_size, pad_to_multiple
 from minseg.nn import Conv2d, ConvTranspose2d, Module, Sequential
 
 
@@ -34,8 +34,7 @@ class UNet(Module):
         self, in_channels: int, num_classes: int, width: int = 16, depth: int = 3,
         padding: str = "same", *, rng: np.random.Generator | None = None,
     ) -> None:  # fmt: skip
-        for name, value in dict(width=width, depth=depth, num_classes=num_classes).items():
-            integer("UNet", name, value, 1)
+        check_sizes("UNet", width, depth, num_classes)
         rng = np.random.default_rng() if rng is None else rng
         self.depth = depth
         self.valid = one_of("UNet", "padding", padding, ("same", "valid")) == "valid"
