@@ -90,6 +90,8 @@ class Formal:
             raise FormalRefusedError(
                 f"a formal variable to the power {exponent!r}; only 0, 1, 2, ... keep it a polynomial"
             )
+        if exponent == 0:
+            return Formal(self.polynomial.ring.one)  # 0**0 as well, as for numbers
         return Formal(self.polynomial ** int(exponent))
 
     def __repr__(self) -> str:

@@ -34,8 +34,9 @@ _VOID = np.array([[135, 135, 135], [185, 185, 185]], np.uint8)  # stripes of two
 _WRONG = np.array([214, 0, 0], np.uint8)
 _WIDTH = 8.5  # inches, at 100 dots an inch: what fits a README or a notebook cell
 _BUTTONS = {  # matplotlib's icons for a film, whose font would be fetched from the network
-    "minus": "slower", "fast-backward": "|<", "step-backward": "<", "play fa-flip-horizontal": "back",
-    "pause": "stop", "play": "play", "step-forward": ">", "fast-forward": ">|", "plus": "faster",
+    "fast-backward": "|&lt;", "step-backward": "&lt;", "play fa-flip-horizontal": "back",
+    "fast-forward": "&gt;|", "step-forward": "&gt;", "play": "play",
+    "minus": "slower", "plus": "faster", "pause": "stop",
 }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def matrix(
     ax: "Axes | None" = None,
     *,
     title: str | None = None,
-    highlight: tuple[int, int, int, int] | None = None,
+    highlight: tuple[int, int, int, int] | list[tuple[int, int, int, int]] | None = None,
     largest: float | None = None,
 ) -> "Figure":
     """A matrix (ROWS, COLUMNS) with its value in every cell, shaded from blue (-) to orange (+).
@@ -137,7 +138,7 @@ def matrix(
     Args:
         array: numbers of any kind: floats (up to 4 digits), ints, Fractions (as 1/4), formal ones.
         ax: where to draw; a figure of its own when None.
-        highlight: (row, column, height, width) of a window to frame, such as a kernel's.
+        highlight: (row, column, height, width) of a window to frame, or several in a list.
         largest: the absolute value that is shaded fully, the array's own when None; one for all
             frames of a film.
 
@@ -167,8 +168,8 @@ def matrix(
     for (i, j), text in texts.items():
         ax.text(j, i, text, ha="center", va="center", fontsize=size)
     _grid(ax, ROWS, COLUMNS, "#999999")
-    if highlight is not None:
-        row, column, rows, columns = highlight
+    windows = [highlight] if isinstance(highlight, tuple) else highlight or []
+    for row, column, rows, columns in windows:
         frame = Rectangle((column - 0.5, row - 0.5), columns, rows, fill=False)
         frame.set(edgecolor="#d22d00", linewidth=2.5, clip_on=False)
         ax.add_patch(frame)
@@ -391,7 +392,8 @@ def film(frames: "Sequence[Figure]", path: str | os.PathLike | None = None) -> F
     _same_size("film", frames)
     from matplotlib.animation import HTMLWriter
 
-    writer = HTMLWriter(fps=1, embed_frames=True, default_mode="once")
+    # Any codec but the default, for which it would change the first figure's size.
+    writer = HTMLWriter(fps=1, codec="png", embed_frames=True, default_mode="once")
     with TemporaryDirectory() as folder:
         page = Path(folder, "film.html")
         with writer.saving(frames[0], page, dpi=frames[0].dpi):
@@ -416,7 +418,9 @@ def filmstrip(frames: "Sequence[Figure]") -> "Figure":
     _same_size("filmstrip", frames)
     from PIL import Image
 
-    pictures = [np.asarray(Image.open(io.BytesIO(_png(figure))).convert("RGB")) for figure in frames]
+    pictures = [
+        np.asarray(Image.open(io.BytesIO(_png(figure))).convert("RGB")) for figure in frames
+    ]
     H, W, _ = pictures[0].shape
     columns = max(1, int(_WIDTH * frames[0].dpi) // W)
     rows = math.ceil(len(pictures) / columns)
@@ -561,7 +565,7 @@ def _grid(ax: "Axes", rows: int, columns: int, color: str) -> None:
     """Lines between the cells of a matrix, and no ticks."""
     ax.set(xticks=[], yticks=[])
     # The outermost lines lie on the edge of the axes, where half of them would be cut off.
-    style = dict(color=color, linewidth=0.8, clip_on=False)
+    style: dict[str, Any] = dict(color=color, linewidth=0.8, clip_on=False)
     ax.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, **style)
     ax.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, **style)
     ax.spines[:].set_visible(False)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from minseg.formal import Formal, FormalRefusedError, text, variables
-from minseg.question import Case, ProofError
+from minseg.question import Case, ProofError, by_name
 from minseg.verdict import Arrays, Verdict
 
 __all__ = ["ProofError", "Verdict", "prove"]
@@ -106,7 +106,15 @@ def prove(
 
 
 def _by_variables(case: Case, letters: dict[str, str] | None, indices: str) -> Verdict:
-    free = variables(case.shapes, letters, indices)
+    unknown = sorted(set(letters or {}) - set(case.shapes))
+    if unknown:
+        raise ProofError(
+            f"prove: letters name {', '.join(unknown)}, but there is no array of that name"
+        )
+    try:
+        free = variables(case.shapes, letters, indices)
+    except ValueError as error:
+        raise ProofError(str(error).replace("variables:", "prove:", 1)) from None
     entries = np.concatenate([array.ravel() for array in free.values()])
     arrays = case.arrange(entries)
     ring = entries[0].polynomial.ring if len(entries) else None
@@ -136,11 +144,19 @@ def _by_variables(case: Case, letters: dict[str, str] | None, indices: str) -> V
 
 def _numbers_disagree(case: Case) -> Verdict | None:
     """A side could do one thing to formal variables and another to numbers: one look at numbers."""
-    values = np.random.default_rng([5, 16180]).integers(-LARGEST, LARGEST, case.size)
+    values = np.random.default_rng([5, 16180]).integers(-9, 10, case.size)
     try:
         verdict = _differs(case, values)
+        left, right = case.run(case.arrange(values.astype(float)))
     except ProofError:  # numbers round, or are refused, where formal variables are exact
         return None
+    if verdict is None:
+        for a, b in zip(left, right, strict=True):
+            if not np.allclose(a.astype(float), b.astype(float), 1e-6, 1e-6):
+                raise ProofError(
+                    f"prove: for {case} the sides agree on formal variables but not on floats: one of "
+                    "them looks at what kind of number it is given"
+                )
     if verdict is not None:
         verdict.note = (
             "On formal variables the sides agree, on integers not: one of them looks at what kind of "
@@ -164,14 +180,21 @@ def _smallest_integers(polynomial: Any) -> np.ndarray:
         frozenset(n for n, power in enumerate(m) if power) for m, _ in polynomial.terms()
     }
     support = min((sorted(s) for s in supports), key=lambda s: (len(s), s))
-    values = np.zeros(polynomial.ring.ngens, int)
-    for trial in itertools.product(range(1, 8), repeat=len(support)):
-        values[support] = trial
-        if polynomial.evaluate(
-            [(g, int(v)) for g, v in zip(polynomial.ring.gens, values, strict=True)]
+    # The terms in these variables alone; a polynomial of degree d has a non-zero among 1..d+1.
+    terms = [
+        ([m[n] for n in support], coefficient)
+        for m, coefficient in polynomial.terms()
+        if sum(m) == sum(m[n] for n in support)
+    ]
+    degree = max(power for powers, _ in terms for power in powers or [0])
+    for trial in itertools.product(range(1, degree + 2), repeat=len(support)):
+        if sum(
+            c * math.prod(v**p for v, p in zip(trial, powers, strict=True)) for powers, c in terms
         ):
-            return values
-    raise AssertionError("no polynomial of so low a degree vanishes on all these")
+            break
+    values = np.zeros(polynomial.ring.ngens, np.int64)
+    values[support] = trial
+    return values
 
 
 def _only_if(case: Case, free: Arrays) -> bool | None:
@@ -184,7 +207,7 @@ def _only_if(case: Case, free: Arrays) -> bool | None:
     from sympy import QQ
     from sympy.polys.matrices import DomainMatrix
 
-    classes = case.classes()
+    classes = case.places
     members = [(int(n), leader) for n, leader in enumerate(_flat(classes)) if n != leader]
     bound = sorted({n for pair in members for n in pair})
     if not bound:
@@ -234,8 +257,18 @@ def _flat(arrays: Arrays) -> np.ndarray:
 
 def _by_integers(case: Case, least: int) -> Verdict:
     rng = np.random.default_rng([2, 71828])
+    # From few small numbers, which show signs, zeros and ties, to many large ones.
+    for span, density in itertools.product((1, 3, 30, 1000, LARGEST), (0.1, 0.5, 1.0)):
+        for _ in range(TRIALS if (span, density) == (LARGEST, 1.0) else 4):
+            low = max(least, -span)
+            values = rng.integers(low, max(low, span), case.size, endpoint=True)
+            values = np.where(rng.random(case.size) < density, values, max(least, 0))
+            if (
+                verdict := _differs(case, values, large=span > 30, overflow=span > 1000)
+            ) is not None:
+                return verdict
     if _multilinear(case, rng, least):
-        axes = [np.unique(numbers) for numbers in case.classes().values()]
+        axes = [np.unique(numbers) for numbers in case.places.values()]
         if math.prod(len(axis) for axis in axes) <= MOST_BASIS_RUNS:
             for places in itertools.product(*axes):
                 values = np.zeros(case.size, np.int64)
@@ -247,10 +280,6 @@ def _by_integers(case: Case, least: int) -> Verdict:
                 "both sides behaved linearly in each argument on random integers, and they agree on "
                 "every combination of unit inputs",
             )  # fmt: skip
-    for _ in range(TRIALS):
-        values = rng.integers(least, LARGEST, case.size)
-        if (verdict := _differs(case, values)) is not None:
-            return _smaller(case, verdict, rng, least)
     degree = 2 * len(case.shapes)
     span = LARGEST - least
     return Verdict(
@@ -266,7 +295,7 @@ def _multilinear(case: Case, rng: np.random.Generator, least: int) -> bool:
     if least >= 0:
         return False  # a function that is told its numbers are positive may not be linear elsewhere
     base = rng.integers(-1000, 1000, case.size)
-    classes = case.classes()
+    classes = case.places
     for name, numbers in classes.items():
         own = np.unique(numbers)
         if any(np.isin(own, other).any() for n, other in classes.items() if n != name):
@@ -277,7 +306,7 @@ def _multilinear(case: Case, rng: np.random.Generator, least: int) -> bool:
         total[own] = a[own] + b[own]
         triple[own] = 3 * a[own]
         for of_a, of_b, of_sum, of_triple in zip(
-            *(case.run(case.arrange(v)) for v in (a, b, total, triple)), strict=True
+            *(_run(case, v)[1:] for v in (a, b, total, triple)), strict=True
         ):
             for fa, fb, fs, ft in zip(of_a, of_b, of_sum, of_triple, strict=True):
                 if not (_same(fa + fb, fs) and _same(3 * fa, ft)):
@@ -289,10 +318,28 @@ def _same(a: np.ndarray, b: np.ndarray) -> bool:
     return bool(np.all(a == b))
 
 
-def _differs(case: Case, values: np.ndarray) -> Verdict | None:
-    """Run both sides on integers: None where they agree, else what tells them apart."""
+def _run(case: Case, values: np.ndarray) -> tuple[Arrays, list, list]:
+    """Integers as arrays, and both sides on them; as Fractions where an op divides."""
     arrays = case.arrange(values)
-    left, right = case.run(arrays)
+    try:
+        return arrays, *case.run(arrays)
+    except ProofError as error:
+        if "raised TypeError" not in str(error):
+            raise
+        fractions = case.arrange(np.array([Fraction(int(v)) for v in values], object))
+        try:
+            return fractions, *case.run(fractions)
+        except ProofError:
+            raise ProofError(
+                f"{error}; what takes exp or log is compared in floats by prove(..., analytic=True)"
+            ) from None
+
+
+def _differs(
+    case: Case, values: np.ndarray, large: bool = False, overflow: bool = False
+) -> Verdict | None:
+    """Run both sides on integers: None where they agree, else what tells them apart."""
+    arrays, left, right = _run(case, values)
     unequal = []
     for number, (a, b) in enumerate(zip(left, right, strict=True)):
         unequal += [
@@ -301,9 +348,20 @@ def _differs(case: Case, values: np.ndarray) -> Verdict | None:
         ]
     if not unequal:
         return None
+    undefined = [
+        (n, p) for n, p in unequal if left[n][p] != left[n][p] and right[n][p] != right[n][p]
+    ]
+    if undefined:
+        raise ProofError(f"prove: for {case} both sides give nan, so nothing can be compared")
+    if overflow and all(values.dtype.kind in "iu" for values in left + right):
+        # In 64 bits a high power wraps round; Python's own integers do not.
+        exact = {name: array.astype(object) for name, array in arrays.items()}
+        pairs = zip(*case.run(exact), strict=True)
+        if all(_same(a, b) for a, b in pairs):
+            return None
     for number, place in unequal:
         a, b = left[number][place], right[number][place]
-        if not _rounded(a, b):
+        if not _rounded(a, b, large):
             minus = _exact(a) - _exact(b)
             return _refuted(case, left, right, number, place, str(minus), arrays, unequal)
     number, place = unequal[0]
@@ -315,15 +373,22 @@ def _differs(case: Case, values: np.ndarray) -> Verdict | None:
     )
 
 
-def _rounded(a: Any, b: Any) -> bool:
+def _rounded(a: Any, b: Any, large: bool) -> bool:
     """Could rounding alone make these two differ? Never where both are ints or Fractions."""
     if not any(isinstance(v, (float, np.floating)) for v in (a, b)):
         return False
+    bits = (
+        min(2 / np.finfo(v.dtype).eps for v in (a, b) if isinstance(v, np.floating))
+        if any(isinstance(v, np.floating) for v in (a, b))
+        else 2**53
+    )
     a, b = float(a), float(b)
     if not (math.isfinite(a) and math.isfinite(b)):
         return False
-    # Integers below 2^53 are exact in a float: rounding cannot turn one into another.
-    if a.is_integer() and b.is_integer() and max(abs(a), abs(b)) < 2**53:
+    if large:
+        return True  # small ones told no difference, and large ones round on the way
+    # Integers below 2^53 (2^24) are exact in a float: rounding cannot turn one into another.
+    if a.is_integer() and b.is_integer() and max(abs(a), abs(b)) < bits:
         return False
     return abs(a - b) <= 1e-6 * max(1.0, abs(a), abs(b))
 
@@ -334,19 +399,6 @@ def _exact(value: Any) -> Any:
     return value if isinstance(value, Fraction) else int(value)
 
 
-def _smaller(case: Case, verdict: Verdict, rng: np.random.Generator, least: int) -> Verdict:
-    """A counterexample with smaller numbers and more zeros, if a short search finds one."""
-    lowest = max(least, -1)
-    for span in (1, 2, 4, 9):
-        for density in (0.05, 0.2, 0.5, 1.0):
-            for _ in range(8):
-                values = rng.integers(lowest * span if lowest < 0 else lowest, span + 1, case.size)
-                values = np.where(rng.random(case.size) < density, values, max(least, 0))
-                if (found := _differs(case, values)) is not None:
-                    return found
-    return verdict
-
-
 def _refuted(
     case: Case, left: list, right: list, number: int, place: tuple, minus: str, arrays: Arrays,
     unequal: list[tuple[int, tuple]],
@@ -354,29 +406,39 @@ def _refuted(
     """The verdict on sides that differ, its witness checked by running it."""
     several = len(left) > 1
     where = (f"y{number}" if several else "y") + (f"[{','.join(map(str, place))}]" if place else "")
-    integers = {name: array.astype(np.int64) for name, array in arrays.items()}
-    ran = [side[number][place] for side in case.run(integers)]
+    values = np.zeros(case.size, np.int64)
+    for name, numbers in case.places.items():
+        values[numbers] = arrays[name].astype(np.int64)
+    integers, *sides = _run(case, values)
+    ran = [side[number][place] for side in sides]
     if not bool(ran[0] != ran[1]):
         raise ProofError(
             f"prove: for {case} the sides differ on formal variables but not on the integers that "
             "should show it: a side looks at what kind of number it is given"
         )
-    call = ", ".join(
-        [*case.shapes, *(f"{name}={value!r}" for name, value in case.arguments.items())]
-    )
+    given = [f"{name}={value!r}" for name, value in case.arguments.items()]
+    calls = [
+        ", ".join([*(f"{n}={n}" if by_name(side, arrays) else n for n in case.shapes), *given])
+        for _, side in case.sides
+    ]
     index = (f"[{number}]" if several else "") + (
         f"[{', '.join(map(str, place))}]" if place else ""
     )
     run = []
     for name, array in integers.items():
-        run.append(f"{name} = np.zeros({array.shape}, int)")
+        exact = array.dtype == object
+        zeros = f"np.full({array.shape}, Fraction(0))" if exact else f"np.zeros({array.shape}, int)"
+        run.append(f"{name} = {zeros}")
         few = np.argwhere(array)
         if len(few) <= 6:
-            run += [f"{name}[{', '.join(map(str, spot))}] = {array[tuple(spot)]}" for spot in few]
+            run += [
+                f"{name}[{', '.join(map(str, spot)) or '()'}] = {array[tuple(spot)]!s}"
+                for spot in few
+            ]
         else:
-            run[-1] = f"{name} = np.array({array.tolist()})"
-    run.append(f"left({call}){index}   # {_plain(ran[0])}")
-    run.append(f"right({call}){index}  # {_plain(ran[1])}")
+            run[-1] = f"{name} = np.array({array.astype(int).tolist()})" + " * Fraction(1)" * exact
+    run.append(f"left({calls[0]}){index}   # {_plain(ran[0])}")
+    run.append(f"right({calls[1]}){index}  # {_plain(ran[1])}")
     map_ = np.zeros(left[number].shape, int)
     for n, spot in unequal:
         if n == number:
@@ -408,7 +470,13 @@ def _by_floats(case: Case) -> Verdict:
         left, right = case.run(arrays)
         for number, (a, b) in enumerate(zip(left, right, strict=True)):
             a, b = np.asarray(a, float), np.asarray(b, float)
-            error = np.abs(a - b) / np.maximum(1, np.maximum(np.abs(a), np.abs(b)))
+            if (np.isnan(a) & np.isnan(b)).any():
+                raise ProofError(
+                    f"prove: for {case} both sides give nan, so nothing can be compared"
+                )
+            with np.errstate(invalid="ignore"):
+                error = np.abs(a - b) / np.maximum(1, np.maximum(np.abs(a), np.abs(b)))
+            error[a == b] = 0
             error = np.where(np.isfinite(error), error, np.inf)
             if not error.size:
                 continue

@@ -6,8 +6,9 @@ It runs the functions, each on copies of its own, and tells what a function of t
 import inspect
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,9 @@ class Case:
                 self.shapes[name] = tuple(int(n) for n in sizes)
             else:
                 self.arguments[name] = value
+        for side, function in (("left", left), ("right", right)):
+            if not callable(function):
+                raise ProofError(f"prove: {side} must be a function, got {function!r}")
         if not self.shapes:
             raise ProofError("prove: name at least one array and its shape, such as x=(4, 4)")
         self.left, self.right, self.where = left, right, where
@@ -75,6 +79,8 @@ class Case:
                 f"prove: for {self} left returns shape {first} and right {second}; sides that are "
                 "equal have one shape"
             )
+        if not any(math.prod(shape) for shape in shapes[0]):
+            raise ProofError(f"prove: for {self} the sides have no outputs, so nothing to settle")
         return sides[0], sides[1]
 
     @property
@@ -89,7 +95,8 @@ class Case:
             for (name, shape), stop in zip(self.shapes.items(), stops, strict=True)
         }
 
-    def classes(self) -> Arrays:
+    @cached_property
+    def places(self) -> Arrays:
         """The same, but entries that `where` makes equal share their leader's number."""
         numbers = self.numbers()
         if self.where is None:
@@ -102,10 +109,14 @@ class Case:
             return n
 
         # Numbers far apart, so that arithmetic on them is noticed: `where` may only rearrange.
-        marks = {name: 10**9 + 10**6 * array for name, array in numbers.items()}
+        marks = {name: 10**15 + 10**6 * array for name, array in numbers.items()}
         pairs = apply("where", self.where, marks, {})
         if isinstance(pairs, tuple) and len(pairs) == 2 and not isinstance(pairs[0], tuple):
             pairs = [pairs]
+        if not isinstance(pairs, (tuple, list)) or not all(
+            isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs
+        ):
+            raise ProofError("prove: where must return a pair of arrays, or several such pairs")
         for first, second in pairs:
             first, second = np.asarray(first), np.asarray(second)
             if first.shape != second.shape:
@@ -113,7 +124,7 @@ class Case:
                     f"prove: where pairs arrays of shapes {first.shape} and {second.shape}"
                 )
             for one, other in zip(first.flat, second.flat, strict=True):
-                (a, rest), (b, rest_b) = (divmod(int(m) - 10**9, 10**6) for m in (one, other))
+                (a, rest), (b, rest_b) = (divmod(int(m) - 10**15, 10**6) for m in (one, other))
                 if rest or rest_b or not (0 <= a < self.size and 0 <= b < self.size):
                     raise ProofError("prove: where may only rearrange its arrays' entries")
                 a, b = find(a), find(b)
@@ -125,28 +136,24 @@ class Case:
 
     def arrange(self, values: np.ndarray) -> Arrays:
         """values, one per entry, as the named arrays; entries made equal take their leader's."""
-        return {name: values[numbers] for name, numbers in self.classes().items()}
+        return {
+            name: np.asarray(values[numbers], values.dtype) for name, numbers in self.places.items()
+        }
 
 
 def apply(side: str, function: Callable, arrays: Arrays, arguments: dict[str, Any]) -> Any:
     """Call a user's function; whatever it raises is told with the line of theirs where it happened."""
-    try:
-        accepted = inspect.signature(function).parameters
-        by_name = all(
-            name in accepted and accepted[name].kind is not inspect.Parameter.POSITIONAL_ONLY
-            for name in arrays
-        )
-    except (TypeError, ValueError):
-        by_name = False
+    if side == "where":  # it takes the arrays it speaks of
+        arrays = {n: a for n, a in arrays.items() if by_name(function, [n])} or arrays
     copies = {name: array.copy() for name, array in arrays.items()}
     try:
-        if by_name:
+        if by_name(function, arrays):
             return function(**copies, **arguments)
         return function(*copies.values(), **arguments)
     except FormalRefusedError:
         raise
     except Exception as error:
-        if any(array.dtype == object for array in arrays.values()):
+        if any(isinstance(entry, Formal) for array in arrays.values() for entry in array.flat):
             # Numbers may fare better than formal variables; if not, the numbers' error is told.
             raise FormalRefusedError(_why_not_formal(side, error)) from None
         package = str(Path(__file__).parent)
@@ -162,6 +169,18 @@ def apply(side: str, function: Callable, arrays: Arrays, arguments: dict[str, An
         raise ProofError(
             f"prove: {side}({shapes}) raised {type(error).__name__}: {error}{at}"
         ) from error
+
+
+def by_name(function: Callable, names: Iterable[str]) -> bool:
+    """Has the function parameters of all these names?"""
+    try:
+        accepted = inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return False
+    return all(
+        name in accepted and accepted[name].kind is not inspect.Parameter.POSITIONAL_ONLY
+        for name in names
+    )
 
 
 def _why_not_formal(side: str, error: Exception) -> str:
@@ -190,7 +209,18 @@ def outputs_of(
             raise ProofError(
                 f"prove: {side} must return an array, got {type(output).__name__}{missing}"
             )
-    return outputs
+        elif isinstance(output, np.ma.MaskedArray):
+            raise ProofError(f"prove: {side} must return a plain array, got a masked one")
+        odd = [
+            v
+            for v in outputs[n].flat
+            if not is_number(v) or isinstance(v, (np.flexible, np.complexfloating))
+        ]
+        if odd:
+            raise ProofError(
+                f"prove: {side} must return an array of numbers, got one of {type(odd[0]).__name__}"
+            )
+    return [np.array(output) for output in outputs]  # a copy: a side may write into it again
 
 
 def is_number(value: Any) -> bool:

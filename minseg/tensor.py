@@ -12,6 +12,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from fractions import Fraction
 from functools import wraps
 from typing import Any
 
@@ -113,7 +114,8 @@ class Tensor:
                 "(.sum(), .mean()) or pass gradient, an array of that shape"
             )
         xp = array_module(self.data)
-        dy = xp.ones_like(self.data) if gradient is None else _plain(gradient)
+        one = Fraction(1) if self.dtype == object else 1  # exact numbers stay exact when divided
+        dy = xp.full_like(self.data, one) if gradient is None else _plain(gradient)
         dy = xp.asarray(dy, dtype=self.dtype)
         if dy.shape != self.shape:
             raise ValueError(f"backward: gradient has shape {dy.shape}, not {self.shape}")

@@ -80,8 +80,12 @@ def _latex(formula: str) -> str:
     """k00*x12 -> k_{00} x_{12}."""
     import re
 
-    formula = re.sub(r"\b([A-Za-z])(\d+)\b", r"\1_{\2}", formula)
-    return formula.replace("**", "^").replace("*", r"\,")
+    formula = re.sub(r"\b([A-Za-z])(\d+(?:_\d+)*)\b", _index, formula)
+    return re.sub(r"\*\*(\d+)", r"^{\1}", formula).replace("*", r"\,")
+
+
+def _index(name: Any) -> str:
+    return f"{name[1]}_{{{name[2].replace('_', ',')}}}"
 
 
 def _picture(differs: np.ndarray) -> str:

@@ -1,8 +1,12 @@
 """The pictures: right panels and words, colours that stay apart, files that are whole."""
 
+import base64
+import io
+import re
 import subprocess
 import sys
 from fractions import Fraction
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -257,6 +261,16 @@ def test_a_highlight_frames_its_window():
     figure = plot.matrix(np.arange(16).reshape(4, 4), highlight=(1, 2, 3, 2))
     (frame,) = figure.axes[0].patches
     assert (frame.get_xy(), frame.get_width(), frame.get_height()) == ((1.5, 0.5), 2, 3)
+    two = plot.matrix(np.eye(2), highlight=[(0, 0, 1, 1), (1, 0, 1, 2)]).axes[0].patches
+    assert [frame.get_xy() for frame in two] == [(-0.5, -0.5), (-0.5, 0.5)]
+
+
+def test_largest_gives_equal_numbers_of_two_matrices_one_shade():
+    shades = [
+        plot.matrix(np.array([[1.0, top]]), largest=8).axes[0].images[0].get_array()
+        for top in (2, 8)
+    ]
+    assert [shade.tolist() for shade in shades] == [[[1 / 8, 2 / 8]], [[1 / 8, 1]]]
 
 
 @pytest.mark.parametrize("array", [5, np.zeros((2, 2, 2)), np.zeros((0, 3))])
@@ -340,6 +354,108 @@ def test_a_confusion_picture_is_readable_up_to_21_classes(K):
 def test_a_confusion_picture_refuses_what_is_no_confusion_matrix(counts, names, sentence):
     with pytest.raises(ValueError, match="confusion: " + sentence):
         plot.confusion(counts, names)
+
+
+def film_frames(count=5):
+    return [plot.matrix(np.full((2, 3), n), title=f"step {n}", largest=9) for n in range(count)]
+
+
+def picture(figure):
+    """The figure as it is drawn, (H, W, 3) uint8."""
+    file = io.BytesIO()
+    figure.savefig(file, dpi=figure.dpi)
+    return np.asarray(Image.open(file).convert("RGB"))
+
+
+class Page(HTMLParser):
+    """What a page holds: its tags' attributes, the texts of its buttons."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.tags, self.attributes, self.buttons = [], [], []
+        self.feed(html)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append(tag)
+        self.attributes += attributes
+        if tag == "button":
+            self.buttons.append("")
+
+    def handle_data(self, data):
+        if self.tags[-1:] == ["button"]:
+            self.buttons[-1] += data.strip()
+
+
+def test_a_film_fetches_nothing_and_its_buttons_are_words():
+    html = plot.film(film_frames())._repr_html_()
+    page = Page(html)
+    assert page.buttons == ["slower", "|<", "<", "back", "stop", "play", ">", ">|", "faster"]
+    assert not {"link", "i", "iframe", "object"} & set(page.tags)
+    assert not [value for name, value in page.attributes if name in ("src", "href")]
+    program = re.sub(r"data:image/png;base64,[^\"]*", "", html)
+    assert not re.search(r"https?:|url\(|@import|\bfetch\b|XMLHttp", program)
+
+
+def test_a_film_holds_every_frame_as_it_is_drawn():
+    frames = film_frames()
+    sizes = [figure.bbox.size.tolist() for figure in frames]
+    html = plot.film(frames).html
+    found = re.findall(r"data:image/png;base64,([^\"]*)", html)
+    assert len(found) == len(frames)
+    for figure, encoded in zip(frames, found, strict=True):
+        shown = Image.open(io.BytesIO(base64.b64decode(encoded.replace("\\", "")))).convert("RGB")
+        np.testing.assert_array_equal(np.asarray(shown), picture(figure))
+    assert [
+        figure.bbox.size.tolist() for figure in frames
+    ] == sizes  # the figures stay as they were
+
+
+def test_two_films_on_one_page_do_not_share_a_name():
+    one, other = (set(re.findall(r'id="([^"]+)"', plot.film(film_frames(2)).html)) for _ in "ab")
+    assert one
+    assert not one & other
+
+
+def test_a_film_is_saved_as_a_page(tmp_path):
+    path = tmp_path / "new folder" / "film.html"
+    film = plot.film(film_frames(2), path)
+    assert path.read_text("utf-8") == film.html
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_filmstrip_shows_the_frames_row_by_row_pixel_for_pixel():
+    frames = film_frames(5)
+    strip = picture(plot.filmstrip(frames))
+    H, W, _ = picture(frames[0]).shape
+    columns = 850 // W
+    assert 1 < columns < 5  # or this test shows nothing
+    assert strip.shape == (-(-5 // columns) * H, columns * W, 3)
+    for n, figure in enumerate(frames):
+        row, column = divmod(n, columns)
+        found = strip[row * H : (row + 1) * H, column * W : (column + 1) * W]
+        np.testing.assert_array_equal(found, picture(figure))
+
+
+@pytest.mark.parametrize("function", [plot.film, plot.filmstrip])
+def test_frames_of_different_sizes_or_none_are_refused(function):
+    name = function.__name__
+    with pytest.raises(ValueError, match=f"{name}: frames must be figures of one size, got none"):
+        function([])
+    frames = [plot.matrix(np.eye(2)), plot.matrix(np.eye(3))]
+    with pytest.raises(ValueError, match=rf"{name}: .* got \(154, 130\) and \(21\d, 1\d\d\)"):
+        function(frames)
+
+
+def test_a_notebook_shows_a_figure_as_a_picture():
+    pytest.importorskip("IPython")
+    program = (
+        "from IPython.core.interactiveshell import InteractiveShell; "
+        "shell = InteractiveShell.instance(); "
+        "from minseg import plot; "
+        "data, _ = shell.display_formatter.format(plot.matrix([[1, 2]])); "
+        "assert data['image/png'][1:4] == b'PNG'"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
 
 
 def test_saved_pictures_are_readable_and_nothing_else_is_left(tmp_path):

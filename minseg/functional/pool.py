@@ -255,7 +255,7 @@ def max_unpool2d(
 
     def grad_x(dy: Array) -> Array:
         dx = xp.take_along_axis(dy.reshape(N, C, OH * OW), flat, axis=2)
-        return (dx * stays()).reshape(x.shape)
+        return xp.where(stays(), dx, 0).reshape(x.shape)
 
     return y.reshape(N, C, OH, OW), (grad_x, None)
 
