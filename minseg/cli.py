@@ -45,7 +45,7 @@ def build_parser() -> argparse.ArgumentParser:
         "with Ctrl-C and it goes on where it stopped.",
     )  # fmt: skip
     demo.add_argument("--out", type=Path, metavar="FOLDER",
-                      help="for pictures and weights (default: minseg-demo, or minseg-demo-short)")  # fmt: skip
+                      help="for pictures and weights (default: minseg-demo)")  # fmt: skip
     demo.add_argument("--short", action="store_true",
                       help="a tenth of the steps: to see it work, too few to learn well")  # fmt: skip
     _machine(demo)
@@ -123,7 +123,7 @@ def build_parser() -> argparse.ArgumentParser:
         "JupyterLab there.",
     )  # fmt: skip
     lectures.add_argument("--no-errata", action="store_true",
-                          help="leave out the boxes on where a deck's text and the code disagree")  # fmt: skip
+                          help="leave out the boxes where a deck's text and the code disagree")  # fmt: skip
     lectures.add_argument("--no-open", action="store_true", help="copy only")
 
     notebooks = _command(

@@ -33,11 +33,40 @@ _PALETTE = bytes.fromhex(
 _VOID = np.array([[135, 135, 135], [185, 185, 185]], np.uint8)  # stripes of two greys
 _WRONG = np.array([214, 0, 0], np.uint8)
 _WIDTH = 8.5  # inches, at 100 dots an inch: what fits a README or a notebook cell
-_BUTTONS = {  # matplotlib's icons for a film, whose font would be fetched from the network
-    "fast-backward": "|&lt;", "step-backward": "&lt;", "play fa-flip-horizontal": "back",
-    "fast-forward": "&gt;|", "step-forward": "&gt;", "play": "play",
-    "minus": "slower", "plus": "faster", "pause": "stop",
-}  # fmt: skip
+_PLAYER = """
+<div id="FILM">
+<img alt="a film: the buttons step through it" src="data:image/png;base64,FIRST"><br>
+<button>|&lt;</button> <button>&lt;</button> <button>play</button> <button>&gt;</button>
+<button>&gt;|</button> <input type="range" value="0" min="0" max="LAST"> <span>1 / COUNT</span>
+<script>
+(() => {
+  const film = document.getElementById("FILM"), frames = FRAMES;
+  const [slider, count] = [film.querySelector("input"), film.querySelector("span")];
+  const [first, back, play, forward, last] = film.querySelectorAll("button");
+  let now = 0, timer = null;
+  const show = (n) => {
+    now = Math.max(0, Math.min(frames.length - 1, n));
+    film.querySelector("img").src = "data:image/png;base64," + frames[now];
+    slider.value = now;
+    count.textContent = (now + 1) + " / " + frames.length;
+  };
+  const stop = () => { clearInterval(timer); timer = null; play.textContent = "play"; };
+  const next = () => { show(now + 1); if (now === frames.length - 1) stop(); };
+  first.onclick = () => { stop(); show(0); };
+  back.onclick = () => { stop(); show(now - 1); };
+  forward.onclick = () => { stop(); show(now + 1); };
+  last.onclick = () => { stop(); show(frames.length - 1); };
+  slider.oninput = () => { stop(); show(Number(slider.value)); };
+  play.onclick = () => {
+    if (timer) return stop();
+    show(now === frames.length - 1 ? 0 : now);  // from the end it begins anew
+    timer = setInterval(next, 1000);
+    play.textContent = "stop";
+  };
+})();
+</script>
+</div>
+"""
 
 
 def class_colors(num_classes: int) -> np.ndarray:
@@ -380,29 +409,29 @@ class Film:
 
 
 def film(frames: "Sequence[Figure]", path: str | os.PathLike | None = None) -> Film:
-    """The figures as a film with buttons to step, for a notebook cell; it fetches nothing.
+    """The figures as a film to step through in a notebook or browser; it fetches nothing.
+
+    (matplotlib's own to_jshtml takes the pictures on its buttons from the network, and its frames
+    are four times as large.)
 
     Args:
-        frames: figures of one size. Small ones: all of them go into the page.
+        frames: figures of one size. Small ones of few colours: all of them go into the page.
         path: where to save the page too, such as "film.html".
 
     Raises:
         ValueError: no frame, or frames of different sizes.
     """
-    _same_size("film", frames)
-    from matplotlib.animation import HTMLWriter
-
-    # Any codec but the default, for which it would change the first figure's size.
-    writer = HTMLWriter(fps=1, codec="png", embed_frames=True, default_mode="once")
-    with TemporaryDirectory() as folder:
-        page = Path(folder, "film.html")
-        with writer.saving(frames[0], page, dpi=frames[0].dpi):
-            for writer.fig in frames:
-                writer.grab_frame()
-        html = page.read_text()
-    html = re.sub(r"<link\b[^>]*>", "", html)
-    html = re.sub(r'<i class="fa fa-([^"]+)"></i>', lambda icon: _BUTTONS[icon[1]], html)
-    html = html.replace("width: 36px;", "min-width: 36px; padding: 0 6px;")
+    pictures = []
+    for picture in _drawn("film", frames):
+        file = io.BytesIO()
+        picture.quantize(64, dither=0).save(file, "PNG", optimize=True)
+        pictures.append(base64.b64encode(file.getvalue()).decode())
+    html = _PLAYER
+    for word, value in {
+        "FILM": f"film-{uuid4().hex}", "FIRST": pictures[0], "LAST": str(len(pictures) - 1),
+        "COUNT": str(len(pictures)), "FRAMES": json.dumps(pictures),
+    }.items():  # fmt: skip
+        html = re.sub(rf"\b{word}\b", value, html)
     if path is not None:
         with written_whole(Path(path)) as part:
             part.write_text(html, encoding="utf-8")

@@ -8,6 +8,7 @@ Source: University of Waterloo, "Transposed vs Fractionally-strided Convolution"
 Schwartz (1980) for integers in place of variables.
 """
 
+import inspect
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -418,7 +419,7 @@ def _refuted(
         )
     given = [f"{name}={value!r}" for name, value in case.arguments.items()]
     calls = [
-        ", ".join([*(f"{n}={n}" if by_name(side, arrays) else n for n in case.shapes), *given])
+        ", ".join([*(f"{n}={n}" if _renamed(side, arrays) else n for n in case.shapes), *given])
         for _, side in case.sides
     ]
     index = (f"[{number}]" if several else "") + (
@@ -449,6 +450,13 @@ def _refuted(
     }  # fmt: skip
     count = f"{len(unequal):,} of {sum(side.size for side in left):,} outputs differ"
     return Verdict("REFUTED", [str(case)], count, difference, integers)
+
+
+def _renamed(function: Callable, arrays: Arrays) -> bool:
+    """Does the function take these arrays by name, in another order than theirs?"""
+    if not by_name(function, arrays):
+        return False
+    return list(inspect.signature(function).parameters)[: len(arrays)] != list(arrays)
 
 
 def _plain(value: Any) -> str:

@@ -44,9 +44,10 @@ class Verdict:
                 f"  {where}: left {self.difference['left']}",
                 f"  {' ' * len(where)}  right {self.difference['right']}",
                 f"  {' ' * len(where)}  left - right = {self.difference['minus']}",
-                "  An input that shows it, ready to run:",
-                *(f"    {line}" for line in self.difference["run"]),
             ]
+            if self.difference["run"]:
+                lines.append("  An input that shows it, ready to run:")
+                lines += [f"    {line}" for line in self.difference["run"]]
         if self.only_if is not None:
             lines.append(
                 "  And only then: where the condition fails, some input tells the sides apart."

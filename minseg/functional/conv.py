@@ -65,8 +65,8 @@ def conv2d(
 
     x (N, C, H, W), w (O, C/groups, KH, KW), b (O,) -> (N, O, OH, OW) with
     OH = floor((H + 2p - d(KH - 1) - 1) / s) + 1; or one plane: x (H, W), w (KH, KW) -> (OH, OW).
-    stride s, padding p (of zeros) and dilation d (a trous) in pixels, an int or a pair (vertical, horizontal).
-    padding="same" keeps the size at stride 1, "valid" is 0. The kernel is not turned round: in
+    stride s, padding p (of zeros) and dilation d (a trous) in pixels, an int or a pair (vertical,
+    horizontal). padding="same" keeps the size at stride 1, "valid" is 0. The kernel is not turned round: in
     mathematics this is cross-correlation; networks, and PyTorch, call it convolution.
 
     Raises:
