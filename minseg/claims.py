@@ -308,7 +308,7 @@ def _as_matrix(k: np.ndarray, size: tuple[int, int], stride: int) -> np.ndarray:
 
 
 @claim(
-    "convolution-is-a-matrix", WATERLOO, "Standard Convolution",
+    "convolution-is-a-matrix", WATERLOO, "Transpose Convolution: other names",
     "Convolution is multiplication by a matrix A built from the kernel.",
 )  # fmt: skip
 def _() -> Verdict:
@@ -320,7 +320,7 @@ def _() -> Verdict:
 
 
 @claim(
-    "transposed-is-the-transpose", WATERLOO, "Transposed Convolution",
+    "transposed-is-the-transpose", WATERLOO, "Transpose Convolution: other names",
     "Transposed convolution is multiplication by A^T, the transpose of the convolution's matrix.",
 )  # fmt: skip
 def _() -> Verdict:
@@ -450,7 +450,7 @@ def _() -> Verdict:
 
 
 @claim(
-    "pool-after-unpool", ENSTA, "Unpooling",
+    "pool-after-unpool", ENSTA, "How does the decoder increase the resolution? (2/2)",
     "Pooling what was unpooled gives it back: pool(unpool(y)) = y, for numbers of at least 0.",
     "EVIDENCE",
 )  # fmt: skip
@@ -462,7 +462,7 @@ def _() -> Verdict:
 
 
 @claim(
-    "pool-after-unpool-any-sign", ENSTA, "Unpooling",
+    "pool-after-unpool-any-sign", ENSTA, "How does the decoder increase the resolution? (2/2)",
     "Pooling what was unpooled gives it back, whatever the numbers.",
     "REFUTED", "A negative number loses against the zeros around it; after a ReLU there are none.",
 )  # fmt: skip
@@ -626,7 +626,7 @@ def _() -> Verdict:
 
 
 @claim(
-    "micro-iou", BONN, "Evaluation Metrics",
+    "micro-iou", BONN, "Segmentation Accuracy",
     "Over all K classes together, IoU = a / (2 - a), a being the pixel accuracy.",
 )  # fmt: skip
 def _() -> Verdict:
@@ -643,7 +643,7 @@ def _() -> Verdict:
 
 
 @claim(
-    "mean-binary-accuracy", BONN, "Evaluation Metrics",
+    "mean-binary-accuracy", BONN, "Segmentation Accuracy",
     "Averaged over K classes, (TP + TN)/all is 1 - 2(1 - a)/K: high even for a bad network.",
 )  # fmt: skip
 def _() -> Verdict:
@@ -751,7 +751,7 @@ def _counted(facts: dict[str, tuple[int, int]]) -> Verdict:
 
 
 @claim(
-    "receptive-fields", DLV, "FCN, U-Net",
+    "receptive-fields", DLV, '"Convolutionalization" of well-known classification architectures',
     "The receptive fields of FCN-AlexNet, FCN-VGG16 and FCN-GoogLeNet are 355, 404 and 907 pixels.",
 )  # fmt: skip
 def _() -> Verdict:
@@ -762,7 +762,7 @@ def _() -> Verdict:
 
 
 @claim(
-    "parameter-counts", DLV, "FCN, U-Net",
+    "parameter-counts", DLV, '"Convolutionalization" of well-known classification architectures',
     "They have 57, 134 and 6 million parameters: 56,954,261, 134,346,581 and 5,995,077, with a score "
     "layer for 21 classes and without the upsampling.",
 )  # fmt: skip

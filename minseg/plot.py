@@ -5,16 +5,17 @@ when the first figure is drawn. The colours start from Okabe and Ito, "Color Uni
 (2002), moved and extended until all stay apart for colour-blind eyes too (a test measures it).
 """
 
+import base64
 import io
+import json
 import math
 import os
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import numpy as np
 
@@ -34,20 +35,20 @@ _VOID = np.array([[135, 135, 135], [185, 185, 185]], np.uint8)  # stripes of two
 _WRONG = np.array([214, 0, 0], np.uint8)
 _WIDTH = 8.5  # inches, at 100 dots an inch: what fits a README or a notebook cell
 _PLAYER = """
-<div id="FILM">
-<img alt="a film: the buttons step through it" src="data:image/png;base64,FIRST"><br>
+<div id="%(id)s">
+<img alt="a film: the buttons step through it" src="data:image/png;base64,%(first)s"><br>
 <button>|&lt;</button> <button>&lt;</button> <button>play</button> <button>&gt;</button>
-<button>&gt;|</button> <input type="range" value="0" min="0" max="LAST"> <span>1 / COUNT</span>
+<button>&gt;|</button> <input type="range" value="1" min="1" max="%(count)d"> <span>1 / %(count)d</span>
 <script>
 (() => {
-  const film = document.getElementById("FILM"), frames = FRAMES;
+  const film = document.getElementById("%(id)s"), frames = %(frames)s;
   const [slider, count] = [film.querySelector("input"), film.querySelector("span")];
   const [first, back, play, forward, last] = film.querySelectorAll("button");
   let now = 0, timer = null;
   const show = (n) => {
     now = Math.max(0, Math.min(frames.length - 1, n));
     film.querySelector("img").src = "data:image/png;base64," + frames[now];
-    slider.value = now;
+    slider.value = now + 1;
     count.textContent = (now + 1) + " / " + frames.length;
   };
   const stop = () => { clearInterval(timer); timer = null; play.textContent = "play"; };
@@ -56,7 +57,7 @@ _PLAYER = """
   back.onclick = () => { stop(); show(now - 1); };
   forward.onclick = () => { stop(); show(now + 1); };
   last.onclick = () => { stop(); show(frames.length - 1); };
-  slider.oninput = () => { stop(); show(Number(slider.value)); };
+  slider.oninput = () => { stop(); show(slider.value - 1); };
   play.onclick = () => {
     if (timer) return stop();
     show(now === frames.length - 1 ? 0 : now);  // from the end it begins anew
@@ -411,8 +412,7 @@ class Film:
 def film(frames: "Sequence[Figure]", path: str | os.PathLike | None = None) -> Film:
     """The figures as a film to step through in a notebook or browser; it fetches nothing.
 
-    (matplotlib's own to_jshtml takes the pictures on its buttons from the network, and its frames
-    are four times as large.)
+    (matplotlib's to_jshtml fetches the icons of its buttons, and its frames are twice as large.)
 
     Args:
         frames: figures of one size. Small ones of few colours: all of them go into the page.
@@ -424,14 +424,14 @@ def film(frames: "Sequence[Figure]", path: str | os.PathLike | None = None) -> F
     pictures = []
     for picture in _drawn("film", frames):
         file = io.BytesIO()
-        picture.quantize(64, dither=0).save(file, "PNG", optimize=True)
+        picture.quantize(128, dither=0).save(file, "PNG", optimize=True)
         pictures.append(base64.b64encode(file.getvalue()).decode())
-    html = _PLAYER
-    for word, value in {
-        "FILM": f"film-{uuid4().hex}", "FIRST": pictures[0], "LAST": str(len(pictures) - 1),
-        "COUNT": str(len(pictures)), "FRAMES": json.dumps(pictures),
-    }.items():  # fmt: skip
-        html = re.sub(rf"\b{word}\b", value, html)
+    html = _PLAYER % {
+        "id": f"film-{uuid4().hex}",
+        "first": pictures[0],
+        "frames": json.dumps(pictures),
+        "count": len(pictures),
+    }
     if path is not None:
         with written_whole(Path(path)) as part:
             part.write_text(html, encoding="utf-8")
@@ -444,34 +444,33 @@ def filmstrip(frames: "Sequence[Figure]") -> "Figure":
     Raises:
         ValueError: no frame, or frames of different sizes.
     """
-    _same_size("filmstrip", frames)
-    from PIL import Image
-
-    pictures = [
-        np.asarray(Image.open(io.BytesIO(_png(figure))).convert("RGB")) for figure in frames
-    ]
+    pictures = [np.asarray(picture) for picture in _drawn("filmstrip", frames)]
     H, W, _ = pictures[0].shape
-    columns = max(1, int(_WIDTH * frames[0].dpi) // W)
+    columns = max(1, int(100 * _WIDTH) // W)
     rows = math.ceil(len(pictures) / columns)
     strip = np.full((rows, columns, H, W, 3), 255, np.uint8)
     for n, picture in enumerate(pictures):
         strip[divmod(n, columns)] = picture
-    # (ROWS, COLUMNS, H, W, 3) -> (ROWS * H, COLUMNS * W, 3), a pixel of a frame on a pixel
-    strip = strip.swapaxes(1, 2).reshape(rows * H, columns * W, 3)
     figure = _figure((columns * W / 100, rows * H / 100))
     figure.set_layout_engine("none")
-    ax = figure.add_axes((0, 0, 1, 1), frame_on=False)
-    _show(ax, strip)
+    # (ROWS, COLUMNS, H, W, 3) -> (ROWS * H, COLUMNS * W, 3), a pixel of a frame on a pixel
+    strip = strip.swapaxes(1, 2).reshape(rows * H, columns * W, 3)
+    _show(figure.add_axes((0, 0, 1, 1), frame_on=False), strip)
     return figure
 
 
-def _same_size(function: str, frames: "Sequence[Figure]") -> None:
-    sizes = {tuple(int(side) for side in figure.bbox.size) for figure in frames}
+def _drawn(function: str, frames: "Sequence[Figure]") -> list[Any]:
+    """The figures as pillow's images, all of one size."""
+    from PIL import Image
+
+    pictures = [Image.open(io.BytesIO(_png(figure))).convert("RGB") for figure in frames]
+    sizes = sorted({picture.size for picture in pictures})
     if len(sizes) != 1:
         raise ValueError(
             f"{function}: frames must be figures of one size, got "
-            f"{' and '.join(map(str, sorted(sizes))) or 'none'}"
+            f"{' and '.join(map(str, sizes)) or 'none'}"
         )
+    return pictures
 
 
 def save_figure(figure: "Figure", path: str | os.PathLike) -> Path:
@@ -499,19 +498,17 @@ def _pictures_in_notebooks() -> None:
     if "IPython" not in sys.modules:
         return
     from IPython import get_ipython
-    from matplotlib.figure import Figure
 
     shell = get_ipython()
-    if shell is not None and Figure not in shell.display_formatter.formatters["image/png"]:
-        shell.display_formatter.formatters["image/png"].for_type(
-            Figure, lambda figure: _png(figure, bbox_inches="tight")
+    if shell is not None:  # by name, so that matplotlib is not imported before it is used
+        shell.display_formatter.formatters["image/png"].for_type_by_name(
+            "matplotlib.figure", "Figure", lambda figure: _png(figure, bbox_inches="tight")
         )
 
 
 def _figure(inches: tuple[float, float]) -> "Figure":
     from matplotlib.figure import Figure
 
-    _pictures_in_notebooks()
     return Figure(figsize=inches, dpi=100, layout="compressed")
 
 
@@ -520,7 +517,6 @@ def _canvas(ax: "Axes | None", inches: tuple[float, float]) -> "tuple[Figure, Ax
     if ax is None:
         figure = _figure(inches)
         return figure, figure.subplots()
-    _pictures_in_notebooks()
     return ax.figure, ax  # type: ignore[return-value]
 
 
@@ -626,3 +622,6 @@ def _legend_columns(names: Sequence[str]) -> int:
         columns -= 1
     rows = math.ceil(len(names) / columns)
     return math.ceil(len(names) / rows)  # rows of about one length
+
+
+_pictures_in_notebooks()

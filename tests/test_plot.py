@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 import subprocess
 import sys
@@ -389,25 +390,26 @@ class Page(HTMLParser):
 def test_a_film_fetches_nothing_and_its_buttons_are_words():
     html = plot.film(film_frames())._repr_html_()
     page = Page(html)
-    assert page.buttons == ["slower", "|<", "<", "back", "stop", "play", ">", ">|", "faster"]
-    assert not {"link", "i", "iframe", "object"} & set(page.tags)
-    assert not [value for name, value in page.attributes if name in ("src", "href")]
-    program = re.sub(r"data:image/png;base64,[^\"]*", "", html)
-    assert not re.search(r"https?:|url\(|@import|\bfetch\b|XMLHttp", program)
+    assert page.buttons == ["|<", "<", "play", ">", ">|"]
+    assert set(page.tags) == {"div", "img", "br", "button", "input", "span", "script"}
+    (first,) = (value for name, value in page.attributes if name in ("src", "href"))
+    assert first.startswith("data:image/png;base64,")
+    program = re.sub(r'"[A-Za-z0-9+/=]{99,}"', "", html.replace(first, ""))
+    assert len(program) < 3000
+    assert not re.search(r"http|url\(|import|fetch|XMLHttp", program)
 
 
 def test_a_film_holds_every_frame_as_it_is_drawn():
     frames = film_frames()
-    sizes = [figure.bbox.size.tolist() for figure in frames]
     html = plot.film(frames).html
-    found = re.findall(r"data:image/png;base64,([^\"]*)", html)
+    found = json.loads(re.search(r"frames = (\[.*?\]);", html)[1])
     assert len(found) == len(frames)
+    assert f'src="data:image/png;base64,{found[0]}"' in html  # to be seen where no program may run
     for figure, encoded in zip(frames, found, strict=True):
-        shown = Image.open(io.BytesIO(base64.b64decode(encoded.replace("\\", "")))).convert("RGB")
-        np.testing.assert_array_equal(np.asarray(shown), picture(figure))
-    assert [
-        figure.bbox.size.tolist() for figure in frames
-    ] == sizes  # the figures stay as they were
+        shown = Image.open(io.BytesIO(base64.b64decode(encoded))).convert("RGB")
+        error = np.abs(np.asarray(shown, float) - picture(figure))
+        assert error.max() < 60  # 128 colours do for black words on a few tints
+        assert error.mean() < 0.5
 
 
 def test_two_films_on_one_page_do_not_share_a_name():
