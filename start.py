@@ -23,7 +23,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent
 VENV = ROOT / ".venv"
 STAMP = VENV / "minseg-installed"  # what is installed; written last, so no half install has one
-EXTRAS = {"test": "test", "lectures": "lectures", "notebooks": "lectures"}  # command: the extra of pyproject.toml that it needs
+EXTRAS = {
+    "test": "test",
+    "lectures": "lectures",
+    "notebooks": "lectures",
+}  # command: the extra of pyproject.toml that it needs
 CHECKS = ("ruff", "check", "."), ("ruff", "format", "--check", "."), ("mypy",), ("pytest",)
 
 
