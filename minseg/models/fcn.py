@@ -76,7 +76,7 @@ class FCN(Module):
 
 
 def _bilinear(channels: int, stride: int) -> ConvTranspose2d:
-    """Upsampling by `stride` without bias, one kernel per class, bilinear to begin with."""
+    """Upsampling by `stride` without bias; bilinear, each class by itself, to begin with."""
     size = 2 * stride - stride % 2
     return ConvTranspose2d(
         channels, channels, size, stride, stride // 2, groups=1, bias=False, init="bilinear"
