@@ -2,7 +2,8 @@
 # # 03 Fractionally strided convolution, and the homework
 #
 # 25 minutes of reading, 5 seconds of running; reads `minseg/loops.py`, `minseg/functional/conv.py`,
-# `minseg/proofs.py` and `minseg/claims.py`; needs notebook 02b (what a transposed convolution does).
+# `minseg/proofs.py` and `minseg/claims/transposed.py`; needs notebook 02b (what a transposed
+# convolution does).
 #
 # There is a second way to make an image larger with a kernel: pull its pixels apart, fill the gaps
 # with zeros, and slide the kernel over that. The slides say it is the transposed convolution under

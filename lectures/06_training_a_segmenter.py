@@ -636,9 +636,8 @@ axes[0].set_title("image", fontsize=11)
 axes[0].set(xticks=[], yticks=[])
 for ax, (title, answer) in zip(axes[1:], panels.items(), strict=True):
     plot.show_labels(answer, 2, ax, title=title)
-figure.legend(
-    handles=plot._legend(["rest", "nine"], True), loc="outside lower center", ncols=3, frameon=False
-)
+handles = plot.legend_handles(["rest", "nine"], has_void=True)
+figure.legend(handles=handles, loc="outside lower center", ncols=3, frameon=False)
 figure
 
 # %% [markdown]
@@ -906,7 +905,8 @@ axes[3].imshow(plot.overlay(photo, answer, 4))
 for ax, title in zip(axes, ("photograph", "strokes", "prediction", "laid over"), strict=True):
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=11)
-figure.legend(handles=plot._legend(PARTS, True), loc="outside lower center", ncols=5, frameon=False)
+handles = plot.legend_handles(PARTS, has_void=True)
+figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
 figure
 
 # %% [markdown]

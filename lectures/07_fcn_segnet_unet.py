@@ -37,7 +37,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import minseg.functional as F
-from minseg import Tensor, anatomy, data, models, no_grad, plot, segmenter
+from minseg import Tensor, anatomy, classics, data, models, no_grad, plot, segmenter
 from minseg.anatomy import BatchNorm, Conv, Crop, Pool, Transposed, Unpool
 from minseg.metrics import ConfusionMatrix
 from minseg.nn import Parameter
@@ -264,7 +264,7 @@ assert ladder[0] < ladder[2]
 # > (A slip.)
 
 # %%
-last_two = [*anatomy.fcn("vgg16", padding=100), Transposed(21, 64, 32, bias=False)][-2:]
+last_two = [*classics.fcn("vgg16", padding=100), Transposed(21, 64, 32, bias=False)][-2:]
 assert last_two[0] == Conv(21, (1, 1))
 assert anatomy.output_sizes(last_two, 7) == [
     7,
@@ -289,7 +289,7 @@ assert anatomy.output_sizes(last_two, 7) == [
 # (n − 1)s + k.
 
 # %%
-full = [*anatomy.fcn("vgg16", padding=100), Transposed(21, 64, 32, bias=False)]
+full = [*classics.fcn("vgg16", padding=100), Transposed(21, 64, 32, bias=False)]
 
 n, by_hand = 200, []
 for layer in full:
@@ -323,7 +323,7 @@ def goes_through(layers, n):
     return True
 
 
-unpadded = anatomy.fcn("vgg16")
+unpadded = classics.fcn("vgg16")
 smallest = next(n for n in range(1, 300) if goes_through(unpadded, n))
 print("smallest image: with padding 100,", next(n for n in range(1, 300) if goes_through(full, n)))
 print("                with padding 1,  ", smallest)
@@ -367,7 +367,7 @@ lines["score"] = look(line, k=7)  # the two 1x1 convolutions after it move nothi
 for name, (S, c) in lines.items():
     print(f"{name:<6} pixel o looks at {S!s:>2} o {float(c):+}")
 assert lines["score"] == (32, Fraction(25, 2))
-assert lines["score"] == anatomy.coordinates(anatomy.fcn("vgg16", padding=100))
+assert lines["score"] == anatomy.coordinates(classics.fcn("vgg16", padding=100))
 
 # %% [markdown]
 # So the 7 score pixels look at 12.5, 44.5, ... 204.5: evenly spread
@@ -403,7 +403,7 @@ assert list(crops.values()) == [19, 5, 27, 9, 31]
 # agrees, and with these crops every addition meets maps of one size:
 
 # %%
-vgg = anatomy.fcn("vgg16", padding=100)
+vgg = classics.fcn("vgg16", padding=100)
 pools = [n for n, layer in enumerate(vgg) if isinstance(layer, Pool)]
 until_pool3, until_pool4 = vgg[: pools[2] + 1], vgg[: pools[3] + 1]
 up2, up8 = Transposed(21, 4, 2, bias=False), Transposed(21, 16, 8, bias=False)
@@ -480,7 +480,7 @@ assert np.isclose(centre, 32 * 3 + 12.5)
 print(f"{'':<12}{'convolutions':>13}{'parameters':>13}{'receptive field':>17}{'stride':>8}")
 found = {}
 for name in ("alexnet", "vgg16", "googlenet"):
-    layers = anatomy.fcn(name)  # 21 classes, up to the scores
+    layers = classics.fcn(name)  # 21 classes, up to the scores
     convolutions = sum(isinstance(layer, Conv) for layer in anatomy.every_layer(layers))
     field = anatomy.receptive_field(layers)
     found[name] = (convolutions, anatomy.parameters(layers, 3), field.size, field.stride)
@@ -504,16 +504,16 @@ assert found["googlenet"] == (58, 5_995_077, 907, 32)
 
 # %%
 depth = sum(2 if isinstance(layer, anatomy.Branches) else isinstance(layer, Conv)
-            for layer in anatomy.fcn("googlenet"))  # fmt: skip
+            for layer in classics.fcn("googlenet"))  # fmt: skip
 assert depth == 22
 ungrouped = [
     Conv(layer.out_channels, layer.kernel_size, layer.stride, layer.padding)
     if isinstance(layer, Conv) else layer
-    for layer in anatomy.fcn("alexnet")
+    for layer in classics.fcn("alexnet")
 ]  # fmt: skip
 assert anatomy.parameters(ungrouped, 3) == 58_367_381
 assert anatomy.parameters([Transposed(21, 64, 32, bias=False)], 21) == 1_806_336
-without = [layer for layer in anatomy.fcn("googlenet") if layer != Pool(7, 1)]
+without = [layer for layer in classics.fcn("googlenet") if layer != Pool(7, 1)]
 assert anatomy.receptive_field(without).size == 715
 
 # %% [markdown] tags=["erratum"]
@@ -527,7 +527,7 @@ assert anatomy.receptive_field(without).size == 715
 dense = anatomy.parameters([anatomy.Dense(4096)], 512, (7, 7))
 convolution = anatomy.parameters([Conv(4096, 7)], 512)
 assert dense == convolution == 25_088 * 4_096 + 4_096 == 102_764_544
-assert anatomy.parameters(anatomy.vgg16(), 3, 224) == 138_357_544
+assert anatomy.parameters(classics.vgg16(), 3, 224) == 138_357_544
 assert 138_357_544 - 134_346_581 == (1000 - 21) * (4096 + 1)  # the score layer, all of it
 
 # %% [markdown]

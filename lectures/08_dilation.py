@@ -2,8 +2,8 @@
 # # 08 · Dilation: seeing further without shrinking
 #
 # *35 minutes of reading, 40 seconds of running. Reads `minseg/functional/conv.py`, `minseg/loops.py`,
-# `minseg/claims.py` and `minseg/anatomy.py`. Needs notebook 01 (a network slid over an image) for
-# sections 5 and 6; the other sections stand alone.*
+# `minseg/claims/convolution.py` and `minseg/anatomy.py`. Needs notebook 01 (a network slid over an
+# image) for sections 5 and 6; the other sections stand alone.*
 #
 # A pixel's label depends on what surrounds it, so a network must look far. Pooling and strides look far
 # by making the map small, and then the map must be made large again (notebooks 02 and 07). DeepLab's

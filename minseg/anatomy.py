@@ -4,12 +4,13 @@ A network is a list of layers, `[Conv(64, 3, padding=1), Pool(2), Conv(21, 1)]`,
 list everything follows from shapes, and no weight is ever allocated. Sizes are in pixels: an int for
 all axes, or a tuple with one number per axis; an image has two axes, a volume three.
 
-Source: Deep Learning for Vision (2024-2025), "How to go from classification to semantic
-segmentation?" and "Comparison"; Long, Shelhamer and Darrell, Fully Convolutional Networks (2015).
+Source: Deep Learning for Vision (2024-2025),
+"How to go from classification to semantic segmentation?" and "Comparison"; Long, Shelhamer and
+Darrell, Fully Convolutional Networks (2015).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass
 from fractions import Fraction
 from math import ceil, floor, prod
 from typing import Any, NamedTuple, cast
@@ -136,8 +137,9 @@ def receptive_field(network: Network, axis: int | None = None) -> ReceptiveField
     Raises:
         TypeError, ValueError: no network, a Dense layer, axes that differ.
 
-    Source: Deep Learning for Vision (2024-2025), "How to go from classification to semantic
-    segmentation?"; Dumoulin and Visin, A guide to convolution arithmetic (2016).
+    Source: Deep Learning for Vision (2024-2025),
+    "How to go from classification to semantic segmentation?"; Dumoulin and Visin, A guide to
+    convolution arithmetic (2016).
     """
     return _along_axes("receptive_field", network, axis, _field)
 
@@ -212,8 +214,8 @@ def parameters(network: Network, in_channels: int | None = None, size: Size | No
     Raises:
         TypeError, ValueError: no network or in_channels, groups that do not divide the channels.
 
-    Source: Deep Learning for Vision (2024-2025), "How to go from classification to semantic
-    segmentation?" and "Comparison".
+    Source: Deep Learning for Vision (2024-2025),
+    "How to go from classification to semantic segmentation?" and "Comparison".
     """
     if isinstance(network, nn.Module):
         return sum(parameter.size for parameter in network.parameters())
@@ -260,6 +262,23 @@ def attention_flops(tokens: Size, width: int, window: Size | None = None) -> int
         raise ValueError(f"attention_flops: windows of {tile} do not tile a grid of {grid} tokens")
     d, L = integer("attention_flops", "width", width, 1), prod(tile)
     return prod(grid) // L * (8 * d**2 * L + 4 * d * L**2)
+
+
+def convolutional(classifier: Sequence[Layer], size: Size) -> list[Layer]:
+    """A classifier of images of that size with each dense layer written as a convolution whose kernel
+    covers its map: the same parameters, and any larger image will do.
+
+    Raises:
+        TypeError, ValueError: as output_sizes.
+
+    Source: Bonn University, MA-INF 4308 (2023), "Convolutionalization".
+    """
+    layers, sides = _described("convolutional", classifier, size)
+    network: list[Layer] = []
+    for layer in layers:
+        network.append(Conv(layer.out_features, sides) if isinstance(layer, Dense) else layer)
+        sides = _step(layer, 0, sides).sides
+    return network
 
 
 # What a layer looks at, and what it makes of a map
@@ -504,82 +523,3 @@ def _products(network: nn.Module, shape: tuple[int, ...]) -> int:
             vars(module).clear()
             vars(module).update(state)
     return sum(products)
-
-
-# The lectures' networks
-
-
-def alexnet(num_classes: int = 1000) -> list[Layer]:
-    """AlexNet as Caffe has it, for images of 227 pixels (Krizhevsky et al. 2012, section 3.5)."""
-    return [
-        Conv(96, 11, 4), Pool(3, 2), Conv(256, 5, padding=2, groups=2), Pool(3, 2),
-        Conv(384, 3, padding=1), Conv(384, 3, padding=1, groups=2),
-        Conv(256, 3, padding=1, groups=2), Pool(3, 2), Dense(4096), Dense(4096), Dense(num_classes),
-    ]  # fmt: skip
-
-
-def vgg16(num_classes: int = 1000) -> list[Layer]:
-    """VGG16, for images of 224 pixels (Simonyan and Zisserman 2015, table 1, column D)."""
-    layers: list[Layer] = []
-    for channels, times in ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3)):
-        layers += [Conv(channels, 3, padding=1)] * times + [Pool(2, ceil_mode=True)]
-    return [*layers, Dense(4096), Dense(4096), Dense(num_classes)]
-
-
-def googlenet(num_classes: int = 1000) -> list[Layer]:
-    """GoogLeNet without its auxiliary classifiers, for images of 224 pixels (Szegedy et al. 2015,
-    table 1)."""
-
-    def inception(one: int, three_in: int, three: int, five_in: int, five: int, pool: int) -> Layer:
-        return Branches(
-            [Conv(one, 1)],
-            [Conv(three_in, 1), Conv(three, 3, padding=1)],
-            [Conv(five_in, 1), Conv(five, 5, padding=2)],
-            [Pool(3, 1, padding=1), Conv(pool, 1)],
-        )
-
-    half = Pool(3, 2, ceil_mode=True)
-    return [
-        Conv(64, 7, 2, padding=3), half, Conv(64, 1), Conv(192, 3, padding=1), half,
-        inception(64, 96, 128, 16, 32, 32), inception(128, 128, 192, 32, 96, 64), half,
-        inception(192, 96, 208, 16, 48, 64), inception(160, 112, 224, 24, 64, 64),
-        inception(128, 128, 256, 24, 64, 64), inception(112, 144, 288, 32, 64, 64),
-        inception(256, 160, 320, 32, 128, 128), half, inception(256, 160, 320, 32, 128, 128),
-        inception(384, 192, 384, 48, 128, 128), Pool(7, 1), Dense(num_classes),
-    ]  # fmt: skip
-
-
-def convolutional(classifier: Sequence[Layer], size: Size) -> list[Layer]:
-    """A classifier of images of that size with each dense layer written as a convolution whose kernel
-    covers its map: the same parameters, and any larger image will do.
-
-    Raises:
-        TypeError, ValueError: as output_sizes.
-
-    Source: Bonn University, MA-INF 4308 (2023), "Convolutionalization".
-    """
-    layers, sides = _described("convolutional", classifier, size)
-    network: list[Layer] = []
-    for layer in layers:
-        network.append(Conv(layer.out_features, sides) if isinstance(layer, Dense) else layer)
-        sides = _step(layer, 0, sides).sides
-    return network
-
-
-CLASSIFIERS = {"alexnet": (alexnet, 227), "vgg16": (vgg16, 224), "googlenet": (googlenet, 224)}
-
-
-def fcn(name: str, num_classes: int = 21, padding: int | None = None) -> list[Layer]:
-    """FCN-AlexNet, -VGG16, -GoogLeNet: "alexnet", "vgg16", "googlenet" made convolutional, to the scores.
-
-    padding: of the first convolution, if not the classifier's. Long et al. have 100: then even an
-    image of one pixel leaves a map that the 7x7 kernel fits into.
-
-    Raises:
-        TypeError, ValueError: an unknown name, numbers out of range.
-
-    Source: Long, Shelhamer and Darrell (2015), table 1.
-    """
-    classifier, size = CLASSIFIERS[one_of("fcn", "name", name, tuple(CLASSIFIERS))]
-    first, *others = convolutional(classifier(num_classes), size)
-    return [replace(cast(Conv, first), padding=padding) if padding is not None else first, *others]

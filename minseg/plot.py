@@ -1,13 +1,12 @@
-"""Pictures: labels in colours, a matrix with its values, scenes beside their predictions, films.
+"""Pictures: labels in colours, a matrix with its values, scenes beside their predictions.
 
 Every drawing function returns a matplotlib Figure and keeps no global state; matplotlib is imported
-when the first figure is drawn. The colours start from Okabe and Ito, "Color Universal Design"
-(2002), moved and extended until all stay apart for colour-blind eyes too (a test measures it).
+when the first figure is drawn. Several figures of one size make a film: see film.py. The colours
+start from Okabe and Ito, "Color Universal Design" (2002), moved and extended until all stay apart
+for colour-blind eyes too (a test measures it).
 """
 
-import base64
 import io
-import json
 import math
 import os
 import sys
@@ -15,16 +14,33 @@ from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import numpy as np
 
 from minseg.backend import to_numpy
 from minseg.files import written_whole
+from minseg.film import film, filmstrip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from matplotlib.patches import Patch
+
+__all__ = [
+    "class_colors",
+    "confusion",
+    "film",
+    "filmstrip",
+    "label_to_rgb",
+    "labelled",
+    "legend_handles",
+    "matrix",
+    "overlay",
+    "prediction_panel",
+    "save_figure",
+    "show_labels",
+    "training_curves",
+]
 
 # Class 0, the background, is nearly black; then the objects, the first ones furthest apart.
 _PALETTE = bytes.fromhex(
@@ -34,40 +50,6 @@ _PALETTE = bytes.fromhex(
 _VOID = np.array([[135, 135, 135], [185, 185, 185]], np.uint8)  # stripes of two greys
 _WRONG = np.array([214, 0, 0], np.uint8)
 _WIDTH = 8.5  # inches, at 100 dots an inch: what fits a README or a notebook cell
-_PLAYER = """
-<div id="%(id)s">
-<img alt="a film: the buttons step through it" src="data:image/png;base64,%(first)s"><br>
-<button>|&lt;</button> <button>&lt;</button> <button>play</button> <button>&gt;</button>
-<button>&gt;|</button> <input type="range" value="1" min="1" max="%(count)d"> <span>1 / %(count)d</span>
-<script>
-(() => {
-  const film = document.getElementById("%(id)s"), frames = %(frames)s;
-  const [slider, count] = [film.querySelector("input"), film.querySelector("span")];
-  const [first, back, play, forward, last] = film.querySelectorAll("button");
-  let now = 0, timer = null;
-  const show = (n) => {
-    now = Math.max(0, Math.min(frames.length - 1, n));
-    film.querySelector("img").src = "data:image/png;base64," + frames[now];
-    slider.value = now + 1;
-    count.textContent = (now + 1) + " / " + frames.length;
-  };
-  const stop = () => { clearInterval(timer); timer = null; play.textContent = "play"; };
-  const next = () => { show(now + 1); if (now === frames.length - 1) stop(); };
-  first.onclick = () => { stop(); show(0); };
-  back.onclick = () => { stop(); show(now - 1); };
-  forward.onclick = () => { stop(); show(now + 1); };
-  last.onclick = () => { stop(); show(frames.length - 1); };
-  slider.oninput = () => { stop(); show(slider.value - 1); };
-  play.onclick = () => {
-    if (timer) return stop();
-    show(now === frames.length - 1 ? 0 : now);  // from the end it begins anew
-    timer = setInterval(next, 1000);
-    play.textContent = "stop";
-  };
-})();
-</script>
-</div>
-"""
 
 
 def class_colors(num_classes: int) -> np.ndarray:
@@ -125,6 +107,29 @@ def overlay(
     return np.rint((1 - alpha) * rgb + alpha * colors.astype(np.float64)).astype(np.uint8)
 
 
+def legend_handles(class_names: Sequence[str], has_void: bool = False) -> "list[Patch]":
+    """One patch per class in its colour, K of them: `figure.legend(handles=legend_handles(names))`.
+
+    has_void: one more patch for void, striped as void pixels are.
+
+    Raises:
+        ValueError: no name.
+    """
+    from matplotlib.patches import Patch
+
+    colors = class_colors(len(class_names)) / 255
+    patches = [
+        Patch(facecolor=tuple(color), label=name)
+        for color, name in zip(colors, class_names, strict=True)
+    ]
+    if has_void:
+        grey, stripes = map(tuple, _VOID / 255)
+        patches.append(
+            Patch(facecolor=grey, label="void", hatch="/////", edgecolor=stripes, linewidth=0)
+        )
+    return patches
+
+
 def show_labels(
     labels: Any,
     num_classes: int,
@@ -146,7 +151,7 @@ def show_labels(
         ax.set_title(title, fontsize=11)
     if class_names is not None:
         ax.legend(
-            handles=_legend(class_names, has_void=bool((to_numpy(labels) == void).any())),
+            handles=legend_handles(class_names, bool((to_numpy(labels) == void).any())),
             loc="center left",
             bbox_to_anchor=(1.02, 0.5),
             frameon=False,
@@ -245,8 +250,9 @@ def prediction_panel(
             )
         scenes.append((rgb, truth, prediction))
 
-    legend = _legend(class_names, has_void=any((truth == void).any() for _, truth, _ in scenes))
-    columns = _legend_columns([patch.get_label() for patch in legend])
+    has_void = any((truth == void).any() for _, truth, _ in scenes)
+    legend = legend_handles(class_names, has_void)
+    columns = _legend_columns([str(patch.get_label()) for patch in legend])
     legend_rows = math.ceil(len(legend) / columns)
     panel = _WIDTH / 4
     heights = [panel * rgb.shape[0] / rgb.shape[1] for rgb, _, _ in scenes]
@@ -295,7 +301,7 @@ def labelled(
     if rgb.shape != colors.shape:
         raise ValueError(f"labelled: image is {rgb.shape[:2]} but labels are {colors.shape[:2]}")
     present = [k for k in range(len(class_names)) if (to_numpy(labels) == k).any()]
-    legend = [patch for k, patch in enumerate(_legend(class_names, False)) if k in present]
+    legend = [patch for k, patch in enumerate(legend_handles(class_names)) if k in present]
     height = _WIDTH / 2 * rgb.shape[0] / rgb.shape[1]
     figure = _figure((_WIDTH, height + 0.6))
     for ax, picture, title in zip(
@@ -399,80 +405,6 @@ def confusion(
     return _done(figure, path)
 
 
-class Film:
-    """A page that plays pictures one after the other, forwards, backwards or step by step."""
-
-    def __init__(self, html: str) -> None:
-        self.html = html
-
-    def _repr_html_(self) -> str:
-        return self.html
-
-
-def film(frames: "Sequence[Figure]", path: str | os.PathLike | None = None) -> Film:
-    """The figures as a film to step through in a notebook or browser; it fetches nothing.
-
-    (matplotlib's to_jshtml fetches the icons of its buttons, and its frames are twice as large.)
-
-    Args:
-        frames: figures of one size. Small ones of few colours: all of them go into the page.
-        path: where to save the page too, such as "film.html".
-
-    Raises:
-        ValueError: no frame, or frames of different sizes.
-    """
-    pictures = []
-    for picture in _drawn("film", frames):
-        file = io.BytesIO()
-        picture.quantize(128, dither=0).save(file, "PNG", optimize=True)
-        pictures.append(base64.b64encode(file.getvalue()).decode())
-    html = _PLAYER % {
-        "id": f"film-{uuid4().hex}",
-        "first": pictures[0],
-        "frames": json.dumps(pictures),
-        "count": len(pictures),
-    }
-    if path is not None:
-        with written_whole(Path(path)) as part:
-            part.write_text(html, encoding="utf-8")
-    return Film(html)
-
-
-def filmstrip(frames: "Sequence[Figure]") -> "Figure":
-    """The frames of a film side by side, row by row: for pages that cannot play it.
-
-    Raises:
-        ValueError: no frame, or frames of different sizes.
-    """
-    pictures = [np.asarray(picture) for picture in _drawn("filmstrip", frames)]
-    H, W, _ = pictures[0].shape
-    columns = max(1, int(100 * _WIDTH) // W)
-    rows = math.ceil(len(pictures) / columns)
-    strip = np.full((rows, columns, H, W, 3), 255, np.uint8)
-    for n, picture in enumerate(pictures):
-        strip[divmod(n, columns)] = picture
-    figure = _figure((columns * W / 100, rows * H / 100))
-    figure.set_layout_engine("none")
-    # (ROWS, COLUMNS, H, W, 3) -> (ROWS * H, COLUMNS * W, 3), a pixel of a frame on a pixel
-    strip = strip.swapaxes(1, 2).reshape(rows * H, columns * W, 3)
-    _show(figure.add_axes((0, 0, 1, 1), frame_on=False), strip)
-    return figure
-
-
-def _drawn(function: str, frames: "Sequence[Figure]") -> list[Any]:
-    """The figures as pillow's images, all of one size."""
-    from PIL import Image
-
-    pictures = [Image.open(io.BytesIO(_png(figure))).convert("RGB") for figure in frames]
-    sizes = sorted({picture.size for picture in pictures})
-    if len(sizes) != 1:
-        raise ValueError(
-            f"{function}: frames must be figures of one size, got "
-            f"{' and '.join(map(str, sizes)) or 'none'}"
-        )
-    return pictures
-
-
 def save_figure(figure: "Figure", path: str | os.PathLike) -> Path:
     """Writes the figure to `path`, as PNG, PDF or SVG by its ending, whole or not at all."""
     path = Path(path)
@@ -487,22 +419,21 @@ def _done(figure: "Figure", path: str | os.PathLike | None) -> "Figure":
     return figure
 
 
-def _png(figure: "Figure", **options: Any) -> bytes:
-    picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=figure.dpi, **options)
-    return picture.getvalue()
-
-
 def _pictures_in_notebooks() -> None:
     """A notebook shows figures as pictures once it is told how: pyplot does that, and we go without."""
     if "IPython" not in sys.modules:
         return
     from IPython import get_ipython
 
+    def png(figure: "Figure") -> bytes:
+        picture = io.BytesIO()
+        figure.savefig(picture, format="png", dpi=figure.dpi, bbox_inches="tight")
+        return picture.getvalue()
+
     shell = get_ipython()
     if shell is not None:  # by name, so that matplotlib is not imported before it is used
         shell.display_formatter.formatters["image/png"].for_type_by_name(
-            "matplotlib.figure", "Figure", lambda figure: _png(figure, bbox_inches="tight")
+            "matplotlib.figure", "Figure", png
         )
 
 
@@ -594,22 +525,6 @@ def _grid(ax: "Axes", rows: int, columns: int, color: str) -> None:
     ax.hlines(np.arange(rows + 1) - 0.5, -0.5, columns - 0.5, **style)
     ax.vlines(np.arange(columns + 1) - 0.5, -0.5, rows - 0.5, **style)
     ax.spines[:].set_visible(False)
-
-
-def _patch(color: np.ndarray, label: str, **style: Any) -> Any:
-    from matplotlib.patches import Patch
-
-    return Patch(facecolor=tuple(color / 255), label=label, **style)
-
-
-def _legend(class_names: Sequence[str], has_void: bool) -> list[Any]:
-    colors = class_colors(len(class_names))
-    patches = [_patch(color, name) for color, name in zip(colors, class_names, strict=True)]
-    if has_void:
-        patches.append(
-            _patch(_VOID[0], "void", hatch="/////", edgecolor=tuple(_VOID[1] / 255), linewidth=0)
-        )
-    return patches
 
 
 def _legend_columns(names: Sequence[str]) -> int:

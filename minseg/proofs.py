@@ -27,15 +27,6 @@ MOST_VARIABLES = 700  # formal variables; beyond, exact integers are quicker
 MOST_BASIS_RUNS = 4000  # runs on one-hot inputs to settle a multilinear claim
 TRIALS = 20
 LARGEST = 2**20  # random integers: products of two stay exact even in a float's 53 bits
-PARAMETERS = {
-    "stride",
-    "padding",
-    "dilation",
-    "output_padding",
-    "kernel_size",
-    "size",
-    "output_size",
-}
 _STRENGTH = ("PROVED", "PROVED GIVEN LINEARITY", "EVIDENCE")  # weaker and weaker
 
 
@@ -151,19 +142,19 @@ def _numbers_disagree(case: Case) -> Verdict | None:
         left, right = case.run(case.arrange(values.astype(float)))
     except ProofError:  # numbers round, or are refused, where formal variables are exact
         return None
-    if verdict is None:
-        for a, b in zip(left, right, strict=True):
-            if not np.allclose(a.astype(float), b.astype(float), 1e-6, 1e-6):
-                raise ProofError(
-                    f"prove: for {case} the sides agree on formal variables but not on floats: one of "
-                    "them looks at what kind of number it is given"
-                )
     if verdict is not None:
         verdict.note = (
             "On formal variables the sides agree, on integers not: one of them looks at what kind of "
             "number it is given."
         )
-    return verdict
+        return verdict
+    for a, b in zip(left, right, strict=True):
+        if not np.allclose(a.astype(float), b.astype(float), 1e-6, 1e-6):
+            raise ProofError(
+                f"prove: for {case} the sides agree on formal variables but not on floats: one of "
+                "them looks at what kind of number it is given"
+            )
+    return None
 
 
 def _polynomial(value: Any, ring: Any) -> Any:

@@ -18,15 +18,10 @@ from minseg.formal import Formal, FormalRefusedError
 from minseg.tensor import Tensor
 from minseg.verdict import Arrays
 
+# What is passed on as it is where a table gives a pair; other pairs are the shapes of arrays.
 PARAMETERS = {
-    "stride",
-    "padding",
-    "dilation",
-    "output_padding",
-    "kernel_size",
-    "size",
-    "output_size",
-}
+    "stride", "padding", "dilation", "output_padding", "kernel_size", "size", "output_size",
+}  # fmt: skip
 
 
 class ProofError(ValueError):

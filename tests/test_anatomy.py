@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import minseg.functional as F
-from minseg import anatomy, models, nn
+from minseg import anatomy, classics, models, nn
 from minseg.anatomy import (
     BatchNorm,
     Branches,
@@ -22,12 +22,12 @@ from minseg.anatomy import (
     coordinates,
     crop_offset,
     every_layer,
-    fcn,
     flops,
     output_sizes,
     parameters,
     receptive_field,
 )
+from minseg.classics import fcn
 from minseg.tensor import Tensor, no_grad
 
 # The lectures' networks
@@ -55,7 +55,7 @@ def test_the_three_fcns_have_the_layers_parameters_and_views_of_the_slide(
     [("alexnet", 60_965_224), ("vgg16", 138_357_544), ("googlenet", 6_998_552)],
 )
 def test_the_three_classifiers_keep_their_parameters_when_made_convolutional(name, weights):
-    classifier, size = anatomy.CLASSIFIERS[name]
+    classifier, size = classics.CLASSIFIERS[name]
     assert parameters(classifier(), 3, size) == weights
     network = convolutional(classifier(), size)
     assert parameters(network, 3) == weights

@@ -1,6 +1,7 @@
 """Each of the lectures' claims gets the verdict that is written beside it; the command shows them."""
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,14 @@ def test_a_claim_gets_the_verdict_beside_it(name):
     assert bool(entry.correction) == (entry.expected == "REFUTED")
     assert entry.course
     assert entry.slide
+
+
+def test_every_file_of_claims_is_in_the_list_and_no_claim_hides_another():
+    here = Path(claims.__file__).parent
+    files = {path.stem for path in here.glob("*.py")} - {"__init__", "claim"}
+    assert {topic.__name__.split(".")[-1] for topic in claims.TOPICS} == files
+    written = sum(path.read_text("utf-8").count("\n@claim(") for path in here.glob("*.py"))
+    assert written == len(claims.CLAIMS)
 
 
 def test_central_symmetry_is_also_needed():
