@@ -1,6 +1,7 @@
 """The minseg command: what a user types, and the sentence they read when something does not fit."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # who read our output stopped reading: head, a pager
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        return 0
     except OSError as error:
         place = f"{error.filename}: " if error.filename and error.strerror else ""
         print(f"minseg: {place}{error.strerror or error}", file=sys.stderr)
@@ -48,6 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
                       help="for pictures and weights (default: minseg-demo)")  # fmt: skip
     demo.add_argument("--short", action="store_true",
                       help="a tenth of the steps: to see it work, too few to learn well")  # fmt: skip
+    demo.add_argument("--mine", action="store_true",
+                      help="run a trained U-Net on the exercises you passed")  # fmt: skip
+    demo.add_argument("--train", action="store_true",
+                      help="with --mine: train on them too, with your loss and your gradients")  # fmt: skip
     _machine(demo)
 
     train = _command(
@@ -126,6 +134,8 @@ def build_parser() -> argparse.ArgumentParser:
                           help="leave out the boxes where a deck's text and the code disagree")  # fmt: skip
     lectures.add_argument("--no-open", action="store_true", help="copy only")
 
+    _exercise_commands(commands)
+
     notebooks = _command(
         commands, "notebooks", _notebooks,
         "for authors: make the notebooks anew from their scripts",
@@ -133,6 +143,41 @@ def build_parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     notebooks.add_argument("names", nargs="*", metavar="NN", help="some of them only, such as 02b")
     return parser
+
+
+def _exercise_commands(commands) -> None:
+    exercises = _command(
+        commands, "exercises", _exercises,
+        "the graded exercises: copy the stubs to a place of your own, and list them",
+        "Copies the exercises' stubs into minseg_work/exercises/ (never over your work) and lists "
+        "them, what you passed lit up in a drawn U-Net.",
+    )  # fmt: skip
+    exercises.add_argument("--verify", nargs="*", metavar="NAME",
+                           help="for authors: does each exercise do what it promises?")  # fmt: skip
+    check = _command(
+        commands, "check", _check,
+        "check your answer to an exercise, and hear what a wrong one is",
+        "Runs the checks of an exercise on minseg_work/exercises/NAME.py. Without a name: the next "
+        "exercise that is not passed.",
+    )  # fmt: skip
+    check.add_argument("--watch", action="store_true", help="check again at every save")
+    hint = _command(
+        commands, "hint", _hint, "a hint: a question first, then a pointer, then nearly the code",
+        "Shows one hint more each time.",
+    )  # fmt: skip
+    solution = _command(
+        commands, "solution", _solution, "the solution and the library's version, beside yours",
+        "Shown once the exercise is passed.",
+    )  # fmt: skip
+    solution.add_argument("--give-up", action="store_true", help="show it before that")
+    reset = _command(
+        commands, "reset", _reset, "start an exercise again from its stub",
+        "What you had is kept beside it.",
+    )  # fmt: skip
+    reset.add_argument("exercise", metavar="EXERCISE", help="its name or number")
+    for command in (check, hint, solution):
+        command.add_argument("exercise", nargs="?", metavar="EXERCISE",
+                             help="its name or number (default: the next unsolved)")  # fmt: skip
 
 
 def _command(commands, name, run, summary, description) -> argparse.ArgumentParser:
@@ -163,6 +208,15 @@ def _demo(chosen: argparse.Namespace) -> int:
     from minseg.train import TrainingStopped
 
     _prepare(chosen)
+    if chosen.train and not chosen.mine:
+        raise ValueError("demo: --train goes with --mine; to train otherwise, see `minseg train`")
+    if chosen.mine:
+        from minseg.grading.course import course
+        from minseg.grading.mine import OUT, demo_mine
+        from minseg.grading.work import Work
+
+        demo_mine(Work(course()), chosen.out or OUT, chosen.train)
+        return 0
     try:
         out = chosen.out or Path("minseg-demo-short" if chosen.short else "minseg-demo")
         demo(out, chosen.device, chosen.short)
@@ -326,4 +380,55 @@ def _notebooks(chosen: argparse.Namespace) -> int:
     for path in lectures.make(lectures.lectures_folder(), chosen.names):
         seconds, begun = time.perf_counter() - begun, time.perf_counter()
         print(f"  {path.name}  {seconds:.0f} s  {path.stat().st_size / 1000:.0f} kB", flush=True)
+    return 0
+
+
+def _exercises(chosen: argparse.Namespace) -> int:
+    from minseg.grading.course import course
+    from minseg.grading.work import Work
+
+    if chosen.verify is not None:
+        from minseg.grading.verify import verify_all
+
+        return verify_all(course(), chosen.verify)
+    work = Work(course())
+    new = work.copy_stubs()
+    print(work.listing())
+    print(f"\nYour files are in {work.folder}" + (f" ({len(new)} new)." if new else "."))
+    if follows := work.next_unsolved():
+        print(f"Next: write {work.file(follows).name}, then: minseg check {follows}")
+    return 0
+
+
+def _check(chosen: argparse.Namespace) -> int:
+    from minseg.grading.desk import Desk
+
+    desk = Desk()
+    if chosen.watch:
+        desk.watch(chosen.exercise, lambda words: print(words, flush=True))
+        return 0
+    desk.work.copy_stubs()
+    said = desk.check(chosen.exercise)
+    print(said.text)
+    return 0 if said.summary["passed"] else 1
+
+
+def _hint(chosen: argparse.Namespace) -> int:
+    from minseg.grading.desk import Desk
+
+    print(Desk().hint(chosen.exercise))
+    return 0
+
+
+def _solution(chosen: argparse.Namespace) -> int:
+    from minseg.grading.desk import Desk
+
+    print(Desk().solution(chosen.exercise, chosen.give_up))
+    return 0
+
+
+def _reset(chosen: argparse.Namespace) -> int:
+    from minseg.grading.desk import Desk
+
+    print(Desk().reset(chosen.exercise))
     return 0
