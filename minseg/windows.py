@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from minseg import strips
+from minseg import cuda, strips
 from minseg.backend import Array, array_module
 
 Pair = tuple[int, int]
@@ -95,6 +95,8 @@ class Windows:
         """
         if fast(x, w):
             return self._slide_in_strips(x, w)
+        if cuda.serves((self.H, self.W), *self._axes(), x, w):
+            return cuda.slide(x, w, *self._axes(), self.groups)
         windows = self.gather(x)  # (C, KH, KW, N, OH, OW)
         y = [
             # (O, CKK) x (CKK, NL) -> (O, NL), a group at a time
@@ -111,6 +113,8 @@ class Windows:
         """
         if fast(y, w):
             return self._spread_in_strips(y, w)
+        if cuda.serves((self.H, self.W), *self._axes(), y, w):
+            return cuda.spread(y, w, *self._axes(), (self.H, self.W), self.groups)
         maps = y.swapaxes(0, 1)  # (O, N, OH, OW)
         windows = [
             # (CKK, O) x (O, NL) -> (CKK, NL), a group at a time
@@ -128,6 +132,8 @@ class Windows:
         """
         if fast(x, y):
             return self._overlap_in_strips(x, y)
+        if cuda.serves((self.H, self.W), *self._axes(), x, y):
+            return cuda.overlap(x, y, *self._axes(), self.groups)
         maps = contiguous(y.swapaxes(0, 1))  # (O, N, OH, OW)
         windows = self.gather(x)  # (C, KH, KW, N, OH, OW)
         w = [

@@ -12,6 +12,7 @@ Source: CuPy 14.2 and its user guide, "Differences between CuPy and NumPy".
         x = xp.asarray(host)
 """
 
+import ctypes
 import functools
 import importlib.machinery
 import inspect
@@ -23,6 +24,7 @@ from pathlib import Path
 from types import ModuleType, NoneType, SimpleNamespace
 from typing import Any, NamedTuple
 
+import cuda_shim
 import numpy as np
 import pytest
 
@@ -323,6 +325,63 @@ def _compile(*_: Any, **__: Any) -> Any:
     raise NotImplementedError("cupy: the stand-in compiles no CUDA; run this test on a GPU")
 
 
+class RawKernel:
+    """A kernel of a RawModule, run by the processor."""
+
+    def __init__(self, module: "RawModule", name: str) -> None:
+        self.module, self.name = module, name
+
+    def __call__(self, grid: tuple, block: tuple, args: tuple) -> None:
+        held = []
+        for each in args:
+            if isinstance(each, DeviceArray):
+                if not each.flags.c_contiguous:
+                    raise ValueError("cupy.RawKernel: a kernel sees no strides; hand it no view")
+                held.append(each._host)
+            elif isinstance(each, np.ndarray) and each.size == 1:  # a struct, by value
+                held.append((ctypes.c_char * each.nbytes).from_buffer_copy(each))
+            else:
+                raise TypeError(
+                    f"cupy.RawKernel: {type(each).__name__}; hand over arrays on the device, and "
+                    "numbers as a NumPy array of one element, whose type is theirs"
+                )
+        library = cuda_shim.compiled(self.module.code, self.module.options)
+        cuda_shim.launch(library, self.name, grid, block, held)
+
+
+class RawModule:
+    """CUDA source, compiled for the processor when a kernel first runs."""
+
+    def __init__(self, *, code: str, options: tuple = ()) -> None:
+        self.code, self.options = code, options
+
+    def get_function(self, name: str) -> RawKernel:
+        return RawKernel(self, name)
+
+
+def _last_owner(places: DeviceArray, size: int) -> DeviceArray:
+    """minseg.cuda.last_owner without a kernel: of several values NumPy keeps the last."""
+    owners = np.full((*places.shape[:2], size), -1, np.int32)
+    numbers = np.broadcast_to(np.arange(places.shape[2], dtype=np.int32), places.shape)
+    np.put_along_axis(owners, places._host, numbers, axis=2)
+    return _device(owners)
+
+
+class Products:
+    """cupy._core._routines_linalg: how float32 is rounded before a product."""
+
+    COMPUTE_TYPE_DEFAULT, COMPUTE_TYPE_TF32 = 1, 7
+
+    def __init__(self) -> None:
+        self.kinds: dict[np.dtype, int] = {}
+
+    def set_compute_type(self, dtype: Any, compute_type: int) -> None:
+        self.kinds[np.dtype(dtype)] = compute_type
+
+    def get_compute_type(self, dtype: Any) -> int:
+        return self.kinds.get(np.dtype(dtype), self.COMPUTE_TYPE_DEFAULT)
+
+
 class CUDARuntimeError(RuntimeError):
     """What CuPy raises for a device that is not there."""
 
@@ -379,7 +438,7 @@ _cuda.__dict__.update(
     runtime=SimpleNamespace(getDeviceCount=lambda: 1, CUDARuntimeError=CUDARuntimeError),
 )
 _stride_tricks = Namespace("cupy.lib.stride_tricks", as_strided=as_strided)
-_kernels = ("ElementwiseKernel", "ReductionKernel", "RawKernel", "RawModule", "fuse")
+_kernels = ("ElementwiseKernel", "ReductionKernel", "RawKernel", "fuse")
 module = Namespace(
     "cupy",
     __version__=VERSION,
@@ -392,6 +451,8 @@ module = Namespace(
     put_along_axis=put_along_axis,
     is_available=lambda: True,
     cuda=_cuda,
+    RawModule=RawModule,
+    _core=SimpleNamespace(_routines_linalg=Products()),
     linalg=Namespace("cupy.linalg"),
     lib=Namespace("cupy.lib", stride_tricks=_stride_tricks),
     **dict.fromkeys(_kernels, _compile),
@@ -403,6 +464,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """Make `import cupy` find the stand-in until the monkeypatch is undone; returns it."""
     for name, stand_in in MODULES.items():
         monkeypatch.setitem(sys.modules, name, stand_in)
+    if cuda_shim.MISSING:
+        monkeypatch.setattr("minseg.cuda.serves", lambda *_: False)
+        monkeypatch.setattr("minseg.cuda.last_owner", _last_owner)
     return module
 
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cuda_shim
 import numpy as np
 import pytest
 import strict_cupy
@@ -322,6 +323,27 @@ def test_a_device_array_is_no_python_int(use, x):
 def test_kernels_say_that_nothing_is_compiled(name):
     with pytest.raises(NotImplementedError, match="compiles no CUDA"):
         getattr(xp, name)("float32 x", "float32 y", "y = x", "copy")
+
+
+DOUBLE = """
+extern "C" __global__ void twice(Real* x, int n) {
+    int i = blockIdx.x * blockDim.x + threadIdx.x;
+    if (i < n) x[i] *= 2;
+}
+"""
+
+
+@pytest.mark.skipif(bool(cuda_shim.MISSING), reason=cuda_shim.MISSING)
+def test_a_kernel_of_a_raw_module_runs_in_every_thread_of_every_block(x):
+    twice = xp.RawModule(code=DOUBLE, options=("-DReal=float",)).get_function("twice")
+    twice((2,), (3,), (x, np.array([5], np.int32)))
+    same(x, np.float32([[0, 2, 4], [6, 8, 5]]))
+    for wrong in (x.T, HOST, 5, np.int32(5)):
+        with pytest.raises((TypeError, ValueError), match=r"cupy\.RawKernel"):
+            twice((2,), (3,), (wrong, np.array([5], np.int32)))
+    for grid, block in [((1, 65536), (1,)), ((0,), (1,)), ((1,), (1025,))]:
+        with pytest.raises(AssertionError):
+            twice(grid, block, (x, np.array([5], np.int32)))
 
 
 @pytest.mark.parametrize("name", ["random", "fft", "put", "vectorize"])

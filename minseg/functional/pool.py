@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from minseg import cuda
 from minseg.arguments import Pair, array, floats, images, integer, pair
 from minseg.backend import Array, array_module
 from minseg.functional.basic import takes_planes
 from minseg.functional.resize import adaptive_matrix, resize
+from minseg.strips import Axis
 from minseg.tensor import differentiable
 
 
@@ -72,6 +74,12 @@ class _Pooling:
     def starts(self, axis: int) -> np.ndarray:
         """The pixel each window begins at along an axis, negative inside the padding."""
         return np.arange(self.size[axis]) * self.stride[axis] - self.padding[axis]
+
+    def axes(self) -> tuple[Axis, Axis]:
+        """How windows read the image, along rows and along columns."""
+        sizes = zip(self.padding, self.stride, self.dilation, self.kernel, self.size, strict=True)
+        rows, cols = (Axis(-p, s, d, k, n) for p, s, d, k, n in sizes)
+        return rows, cols
 
     def taps(self) -> list[_Tap]:
         """The taps in reading order."""
@@ -132,6 +140,14 @@ def max_pool2d(
     """
     xp = array_module(x)
     windows = _Pooling("max_pool2d", x, kernel_size, stride, padding, dilation, ceil_mode)
+    axes = windows.axes()
+    if cuda.serves(windows.image, *axes, x):
+        y, places = cuda.max_pool(x, *axes)
+
+        def sent_back(dy: Array) -> Array:
+            return cuda.max_pool_gradient(dy, places, *axes, windows.image)
+
+        return (y, places.astype(np.int64)) if return_indices else y, (sent_back,)
     KW = windows.kernel[1]
     taps = windows.taps()
     shape = (*x.shape[:2], *windows.size)
@@ -189,16 +205,10 @@ def _put_last(x: Array, places: Array, size: int) -> tuple[Array, Callable[[], A
             return np.take_along_axis(owner, places, axis=2) == order
 
         return y, stays
-    # CuPy promises nothing, so the others are sent to places of their own beyond the end.
-    key = xp.sort(places * x.shape[2] + order, axis=2)  # by place, then by l
-    place, number = key // x.shape[2], key % x.shape[2]
-    last = xp.ones(place.shape, bool)
-    last[:, :, :-1] = place[:, :, 1:] != place[:, :, :-1]
-    won = xp.zeros(places.shape, bool)
-    xp.put_along_axis(won, number, last, axis=2)
-    longer = xp.zeros((*x.shape[:2], size + x.shape[2]), x.dtype)
-    xp.put_along_axis(longer, xp.where(won, places, size + order), x, axis=2)
-    return longer[:, :, :size], lambda: won
+    # CuPy promises nothing, so ask who is last
+    owners = cuda.last_owner(places, size)
+    y = xp.where(owners < 0, 0, xp.take_along_axis(x, xp.maximum(owners, 0), axis=2))
+    return y, lambda: xp.take_along_axis(owners, places, axis=2) == order
 
 
 @differentiable
