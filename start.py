@@ -156,6 +156,8 @@ def main(arguments):
         install(EXTRAS.get(command, ""))
         if command == "test":
             return run_checks(further)
+        # What minseg calls itself where it tells what to type next.
+        os.environ["MINSEG_COMMAND"] = f"{'py' if os.name == 'nt' else 'python3'} {sys.argv[0]}"
         status = run(program("minseg"), command, *further)
         return status if status >= 0 else 128 - status  # ended by a signal: as the shell counts
     except KeyboardInterrupt:

@@ -384,7 +384,7 @@ def _notebooks(chosen: argparse.Namespace) -> int:
 
 
 def _exercises(chosen: argparse.Namespace) -> int:
-    from minseg.grading.course import course
+    from minseg.grading.course import COMMAND, course
     from minseg.grading.work import Work
 
     if chosen.verify is not None:
@@ -396,7 +396,7 @@ def _exercises(chosen: argparse.Namespace) -> int:
     print(work.listing())
     print(f"\nYour files are in {work.folder}" + (f" ({len(new)} new)." if new else "."))
     if follows := work.next_unsolved():
-        print(f"Next: write {work.file(follows).name}, then: minseg check {follows}")
+        print(f"Next: write {work.file(follows).name}, then: {COMMAND} check {follows}")
     return 0
 
 

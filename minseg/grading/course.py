@@ -1,11 +1,14 @@
 """The exercises in their order, as exercises/course.toml lists them."""
 
+import os
 import tomllib
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from minseg.grading.exercise import Exercise, ExerciseError, read
+
+COMMAND = os.environ.get("MINSEG_COMMAND", "minseg")  # how this user runs minseg
 
 
 def exercises_folder(start: Path | None = None) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from minseg.grading.course import course
+from minseg.grading.course import COMMAND, course
 from minseg.grading.examine import examine
 from minseg.grading.exercise import Exercise
 from minseg.grading.feedback import summary, text
@@ -49,7 +49,7 @@ class Desk:
         if report.passed:
             self.work.note_passed(exercise, source)
             return Said(f"{head}\n\n{text(said)}\n\n{self._after(exercise)}", said)
-        hint = f"For a hint: minseg hint {exercise.name}"
+        hint = f"For a hint: {COMMAND} hint {exercise.name}"
         return Said(f"{head}\n\n{text(said, hint)}", said)
 
     def _untouched(self, exercise: Exercise) -> Said:
@@ -57,7 +57,7 @@ class Desk:
         words = (
             f"{exercise.number} {exercise.title}\n\nNothing is written yet. Open\n"
             f"  {self._shown(exercise)}\nin an editor, read it, and write the missing lines "
-            f"(about {exercise.minutes} minutes).\nThen: minseg check {exercise.name}"
+            f"(about {exercise.minutes} minutes).\nThen: {COMMAND} check {exercise.name}"
         )
         return Said(words, report)
 
@@ -67,8 +67,8 @@ class Desk:
 
     def _after(self, exercise: Exercise) -> str:
         follows = self.work.next_unsolved()
-        lines = [f"Passed. The library's version beside yours: minseg solution {exercise.name}"]
-        lines.append("Your code inside a trained U-Net:        minseg demo --mine")
+        lines = [f"Passed. The library's version beside yours: {COMMAND} solution {exercise.name}"]
+        lines.append(f"Your code inside a trained U-Net:        {COMMAND} demo --mine")
         lines.append(f"Next: {follows}" if follows else "That was the last one: all are passed.")
         return "\n".join(lines)
 
@@ -96,7 +96,7 @@ class Desk:
         exercise = self.exercise(wanted)
         if not (give_up or self.work.passed(exercise.name)):
             raise ValueError(
-                f"{exercise.name} is not passed yet: try `minseg hint {exercise.name}`, or add "
+                f"{exercise.name} is not passed yet: try `{COMMAND} hint {exercise.name}`, or add "
                 "--give-up to see the solution"
             )
         if give_up and not self.work.passed(exercise.name):

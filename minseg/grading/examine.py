@@ -14,6 +14,7 @@ import numpy as np
 from minseg.grading.exercise import Answer, Call, Check, Draw, Exercise, Property
 from minseg.grading.lock import Lock, Reply, Session
 
+NOT_ASKED = "was not asked"
 TIMEOUTS = 2  # so many answers that never come, and the rest is not asked
 
 
@@ -60,9 +61,9 @@ class Report:
 
     @property
     def failing(self) -> Case | None:
-        """The smallest failing case: of those that were answered, if there are any."""
+        """The smallest failing case: of those that were answered, or at least asked, if any were."""
         cases = [case for r in self.results for case in r.cases if case.problem is not None]
-        return min(cases, key=lambda c: (c.reply.lost, c.call.size), default=None)
+        return min(cases, key=_told_first, default=None)
 
 
 def examine(exercise: Exercise, source: str, seed: Any, lock: Lock, explain: bool = True) -> Report:
@@ -105,6 +106,10 @@ def examine(exercise: Exercise, source: str, seed: Any, lock: Lock, explain: boo
     return report
 
 
+def _told_first(case: Case) -> tuple:
+    return case.reply.lost, case.reply.problem.startswith(NOT_ASKED), case.call.size
+
+
 class _Students:
     """A worker with the student's file, started anew where it was lost."""
 
@@ -125,7 +130,7 @@ class _Students:
         if self.session is None:
             if self.lost >= TIMEOUTS:
                 return Reply(
-                    None, f"was not asked: the code did not come back {self.lost} times", lost=True
+                    None, f"{NOT_ASKED}: the code did not come back {self.lost} times", lost=True
                 )
             if self._start():
                 self.close()

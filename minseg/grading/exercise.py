@@ -56,9 +56,9 @@ class Draw:
         self.rng = np.random.default_rng(seed)
 
     def integers(self, *shape: int, low: int = -9, high: int = 9) -> np.ndarray:
-        """Whole numbers in [low, high] without 0, as float64: exact, and no output is 0 by luck."""
-        values = self.rng.integers(low, high + 1, shape)
-        return np.where(values == 0, high, values).astype(np.float64)
+        """Whole numbers in [low, high] without 0, low < 0 < high, float64: exact, and seldom 0 by luck."""
+        values = self.rng.integers(low, high, shape)
+        return np.where(values >= 0, values + 1, values).astype(np.float64)
 
     def distinct(self, *shape: int) -> np.ndarray:
         """Whole numbers from -size/2 on, no two alike, in random order, as float64."""

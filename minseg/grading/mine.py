@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 import minseg.functional as F
+from minseg.grading.course import COMMAND
 from minseg.grading.lock import Session, unlocked
 from minseg.grading.work import Work
 from minseg.tensor import Tensor, differentiable
@@ -99,7 +100,7 @@ class Mine:
             if y.shape != values.shape:
                 raise ValueError(
                     f"your {pair[1]} returned shape {y.shape}, the library {values.shape}; "
-                    f"run minseg check {pair[0]}"
+                    f"run {COMMAND} check {pair[0]}"
                 )
             y = y.astype(values.dtype)
             if not isinstance(result, Tensor):
@@ -200,7 +201,7 @@ def demo_mine(work: Work, out: Path, train: bool = False) -> None:
         wanted = ", ".join(dict.fromkeys(pairs[0][0] for pairs in FORWARD.values()))
         raise ValueError(
             f"no exercise that the network is made of is passed yet. These are: {wanted}. Begin with "
-            "`minseg check conv2d`"
+            f"`{COMMAND} check conv2d`"
         )
     if train:
         _train(work)
@@ -236,7 +237,7 @@ def _label(work: Work, out: Path) -> None:
         rows, columns = np.nonzero(different)
         print(
             f"They lie in rows {rows.min()} to {rows.max()} and columns {columns.min()} to "
-            f"{columns.max()}. An op that passed has changed since: minseg check tells which."
+            f"{columns.max()}. An op that passed has changed since: {COMMAND} check tells which."
         )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from minseg.files import written_whole
-from minseg.grading.course import Course
+from minseg.grading.course import COMMAND, Course
 from minseg.grading.exercise import Exercise
 
 FOLDER = Path("minseg_work") / "exercises"
@@ -80,7 +80,7 @@ class Work:
             raise ValueError(f"{file} is not UTF-8 text: save it as UTF-8 in your editor") from None
         if not text.strip():
             raise ValueError(
-                f"{file} is empty: `minseg reset {exercise.name}` writes the stub anew"
+                f"{file} is empty: `{COMMAND} reset {exercise.name}` writes the stub anew"
             )
         return text
 
