@@ -131,12 +131,13 @@ def linear(draw):
     return np.allclose(of_both, of_x + of_z)
 
 
-@holds("a kernel with a 1 at its top left, and zeros, copies the image as far as it fits")
+@holds("a kernel of 0 with a 1 at its top left, and padding 1, move the image down and right")
 def impulse(draw):
-    x, w = draw.distinct(1, 1, 4, 5), np.zeros((1, 1, 2, 3))
+    x, w, moved = draw.distinct(1, 1, 4, 5), np.zeros((1, 1, 2, 3)), np.zeros((1, 1, 5, 5))
     w[0, 0, 0, 0] = 1
-    ((y,),) = yield [call("conv2d", x, w)]
-    return np.allclose(y, x[:, :, :3, :3])
+    moved[:, :, 1:, 1:] = x[:, :, :, :4]
+    ((y,),) = yield [call("conv2d", x, w, padding=1)]
+    return y.shape == moved.shape and np.allclose(y, moved)
 
 
 @wrong("conv2d", "the convolution of mathematics, which turns the kernel by 180 degrees. Networks "

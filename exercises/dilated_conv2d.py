@@ -134,7 +134,8 @@ def every_second(draw):
         call("dilated_conv2d", x, w, dilation=2),
         call("dilated_conv2d", x[:, :, ::2, ::2], w),
     ]
-    return np.allclose(dilated[:, :, ::2, ::2], plain)
+    every = dilated[:, :, ::2, ::2]
+    return every.shape == plain.shape and np.allclose(every, plain)
 
 
 @wrong("dilated_conv2d", "zeros put between the pixels of the image. It is the kernel that has holes; "

@@ -66,9 +66,9 @@ def pixel_by_pixel(draw):
 @check("stride: only every s-th place")
 def strided(draw):
     s = draw.between(2, 4)
-    yield call("output_size", 3 + 2 * draw.between(1, 3) + 1, 3, stride=2)
-    yield call("output_size", 2 + s * draw.between(2, 5), 2, stride=s)
-    yield call("output_size", 5 + s * draw.between(2, 5) + draw.between(1, s - 1), 5, stride=s)
+    yield call("output_size", 3 + 2 * draw.between(1, 2) + 1, 3, stride=2)
+    yield call("output_size", 2 + s * draw.between(3, 5), 2, stride=s)
+    yield call("output_size", 5 + s * draw.between(6, 9) + draw.between(1, s - 1), 5, stride=s)
 
 
 @check("padding: zeros on both sides")
@@ -87,9 +87,9 @@ def dilated(draw):
 
 @check("all at once")
 def all_at_once(draw):
-    for s, p, d in ((2, 1, 1), (3, 4, 2), (4, 2, 3)):
+    for s, p, d, steps in ((2, 1, 1, 4), (3, 4, 2, 6), (4, 2, 3, 8)):
         k = draw.between(2, 5)
-        n = d * (k - 1) + 1 - 2 * p + s * draw.between(3, 9) + draw.between(1, s - 1)
+        n = d * (k - 1) + 1 - 2 * p + s * (steps + draw.between(0, 1)) + draw.between(1, s - 1)
         yield call("output_size", n, k, s, p, d)
 
 
@@ -103,11 +103,11 @@ def padding_is_pixels(draw):
     return padded == longer
 
 
-@holds("s pixels more, one place more: f(n + s, k, stride=s) = f(n, k, stride=s) + 1")
-def one_more(draw):
-    n, s = draw.between(5, 9), draw.between(2, 4)
-    (short,), (longer,) = yield [call("output_size", m, 3, stride=s) for m in (n, n + s)]
-    return longer == short + 1
+@holds("one pixel short of a second place there is one place: f(k + s - 1, k, stride=s) = 1")
+def one_pixel_short(draw):
+    k, s = draw.between(2, 5), draw.between(2, 4)
+    ((places,),) = yield [call("output_size", k + s - 1, k, stride=s)]
+    return places == 1
 
 
 @holds("a dilated kernel needs as much room as one of d(k - 1) + 1 taps")

@@ -114,23 +114,24 @@ def last_stride(draw):
     return size == strided_size
 
 
-@holds("a layer with k = 1 and s = 1 changes nothing")
-def one_by_one(draw):
-    first, last = (draw.between(2, 5), 2, 1), (draw.between(2, 5), 1, 2)
-    (size, stride), (same_size, same_stride) = yield [
-        call("receptive_field", [first, last]),
-        call("receptive_field", [first, (1, 1, 1), last]),
+@holds("behind a layer with k = 1 and s = 2, a layer adds twice as much")
+def twice_as_much(draw):
+    layer = (draw.between(2, 5), 1, 1)
+    (alone, _), (behind, _) = yield [
+        call("receptive_field", [layer]),
+        call("receptive_field", [(1, 2, 1), layer]),
     ]
-    return (size, stride) == (same_size, same_stride)
+    return behind - 1 == 2 * (alone - 1)
 
 
-@holds("two layers of 3 and 3 taps, stride 1, see as far as one of 5")
-def three_and_three(draw):
-    (of_two, _), (of_one, _) = yield [
-        call("receptive_field", [(3, 1, 1), (3, 1, 1)]),
-        call("receptive_field", [(5, 1, 1)]),
+@holds("k taps with d = 2 see as far as 2k - 1 taps with d = 1")
+def holes_count(draw):
+    k = draw.between(2, 5)
+    (with_holes, _), (without, _) = yield [
+        call("receptive_field", [(k, 1, 2)]),
+        call("receptive_field", [(2 * k - 1, 1, 1)]),
     ]
-    return of_two == of_one
+    return with_holes == without
 
 
 @wrong("receptive_field", "the kernel sizes multiplied. Draw two layers of 3 taps: the windows of the "
@@ -216,7 +217,7 @@ def recursion(layers):
     if not layers:
         return [1, 1]
     (k, s, d), *rest = layers
-    size, stride = recursion(rest)
+    size, stride = receptive_field(rest)
     return [(size - 1) * s + d * (k - 1) + 1, stride * s]
 
 

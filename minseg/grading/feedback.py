@@ -118,7 +118,7 @@ def _outcome(case: dict[str, Any]) -> list[str]:
         wrong = case["wrong"][n]
         if several and wrong is not None and not np.any(wrong):
             continue  # this one is right
-        number = f" {n + 1}" if several else ""
+        number = f", output {n + 1}" if several else ""
         left = [f"expected{number} {_size(want)}", *grid(want)]
         right = [f"got{number} {_size(got)}", *grid(got, wrong)]
         width = max(map(len, left))
