@@ -59,9 +59,9 @@ def reference(x, kernel_size, stride=None):
 
 
 def positive(draw, *shape):
-    """The numbers from 1 on, in random order."""
+    """Numbers above 0, no two alike, in random order."""
     x = draw.distinct(*shape)
-    return x - x.min() + 1
+    return x - x.min() + draw.between(1, 9)
 
 
 REFERENCE = {"max_pool2d": reference}
@@ -107,7 +107,7 @@ def negative(draw):
 @check("of equal numbers, the first in reading order")
 def ties(draw):
     yield call("max_pool2d", np.full(8, draw.between(1, 9), float).reshape(1, 1, 2, 4), 2)
-    yield call("max_pool2d", draw.integers(1, 1, 6, 9, low=1, high=2), 3)
+    yield call("max_pool2d", draw.labels(1, 1, 6, 9, num_classes=2) + 1.0, 3)
 
 
 @check("a stride that is not the window's size")

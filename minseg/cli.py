@@ -146,6 +146,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _exercise_commands(commands) -> None:
+    from minseg.grading.grade import add_arguments
+
     exercises = _command(
         commands, "exercises", _exercises,
         "the graded exercises: copy the stubs to a place of your own, and list them",
@@ -175,6 +177,12 @@ def _exercise_commands(commands) -> None:
         "What you had is kept beside it.",
     )  # fmt: skip
     reset.add_argument("exercise", metavar="EXERCISE", help="its name or number")
+    grade = _command(
+        commands, "grade", _grade, "for teachers: grade a class",
+        "Grades a folder of submissions: a table, a record, and a page of feedback per student. "
+        "Students' code is locked in; TEACHING.md says what a score shows.",
+    )  # fmt: skip
+    add_arguments(grade)
     for command in (check, hint, solution):
         command.add_argument("exercise", nargs="?", metavar="EXERCISE",
                              help="its name or number (default: the next unsolved)")  # fmt: skip
@@ -398,6 +406,12 @@ def _exercises(chosen: argparse.Namespace) -> int:
     if follows := work.next_unsolved():
         print(f"Next: write {work.file(follows).name}, then: {COMMAND} check {follows}")
     return 0
+
+
+def _grade(chosen: argparse.Namespace) -> int:
+    from minseg.grading.grade import run_grade
+
+    return run_grade(chosen)
 
 
 def _check(chosen: argparse.Namespace) -> int:

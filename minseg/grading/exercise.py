@@ -56,7 +56,9 @@ class Draw:
         self.rng = np.random.default_rng(seed)
 
     def integers(self, *shape: int, low: int = -9, high: int = 9) -> np.ndarray:
-        """Whole numbers in [low, high] without 0, low < 0 < high, float64: exact, and seldom 0 by luck."""
+        """Whole numbers in [low, high] without 0, float64: exact, and seldom 0 by luck."""
+        if not low < 0 < high:
+            raise ExerciseError(f"Draw.integers: 0 must lie between low {low} and high {high}")
         values = self.rng.integers(low, high, shape)
         return np.where(values >= 0, values + 1, values).astype(np.float64)
 

@@ -93,9 +93,9 @@ def text(said: dict[str, Any], hint: str = "") -> str:
         lines += [f"  {case['call']}", ""]
         for array in case["inputs"]:
             lines += _labelled(array["name"], array)
-        lines += ["", *_outcome(case)]
+        lines += [""] * bool(case["inputs"]) + _outcome(case)
     if said["diagnosis"]:
-        lines += ["", _wrapped(f"Your output equals {said['diagnosis']}.")]
+        lines += ["", _wrapped(f"Your output equals {said['diagnosis'].rstrip('.')}.")]
     if said["holds"]:
         lines += ["", "What holds of your code, and what does not:"]
         lines += [f"  {'yes' if p['holds'] else ' no'}  {p['title']}" for p in said["holds"]]

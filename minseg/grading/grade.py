@@ -67,14 +67,16 @@ def grade(
     if not wanted:
         raise ValueError(f"grade: there is no student {student} in {submissions}")
     if of_nobody:
-        print(f"ignored, since no student's name goes with them: {', '.join(of_nobody[:10])}")
+        _say(f"ignored, since no student's name goes with them: {', '.join(of_nobody[:10])}")
 
     book = Gradebook(out)
     every = [Job(s, e, isolation) for s in wanted for e in graded]
-    todo = [job for job in every if regrade or not job.stands(book.get(job.student, job.exercise.name))]
+    todo = [
+        job for job in every if regrade or not job.stands(book.get(job.student, job.exercise.name))
+    ]
     book.drop((job.student.identity, job.exercise.name) for job in todo)
     try:
-        with closing(_work_off(todo, the_course, lock, jobs, len(every))) as rows:
+        with closing(work_off(todo, the_course, lock, jobs, len(every))) as rows:
             for row in rows:
                 book.add(row)
     finally:
@@ -158,7 +160,7 @@ class Job:
         return self.row({}) | {"score": None, "refused": f"not graded: the grader failed ({why})"}
 
 
-def _work_off(
+def work_off(
     waiting: list[Job], the_course: Course, lock: Sequence[str], at_once: int, total: int
 ) -> Iterator[Row]:
     """The rows of the jobs, as they are done."""
@@ -263,8 +265,14 @@ def run_grade(chosen: argparse.Namespace) -> int:
     print(f"{out}: grades.csv, grades.jsonl and a page for each student in feedback/")
     failed = [row for row in book.rows.values() if row["score"] is None]
     for row in failed[:10]:
-        print(f"{row['student']}, {row['exercise']}: {row['refused']}", file=sys.stderr)
+        _say(f"{row['student']}, {row['exercise']}: {row['refused']}")
     return 1 if failed else 0
+
+
+def _say(words: str) -> None:
+    """Print what names may stand in, on consoles too that lack their letters."""
+    encoding = sys.stderr.encoding or "ascii"
+    print(words.encode(encoding, "replace").decode(encoding), file=sys.stderr)
 
 
 def chosen_lock(chosen: argparse.Namespace) -> tuple[str, ...]:
@@ -282,6 +290,10 @@ def chosen_lock(chosen: argparse.Namespace) -> tuple[str, ...]:
             "on this system students' code is locked into a container: give --container podman or "
             "docker, and --image (TEACHING.md says how to make one)"
         )
-    lock = ("bubblewrap",) if chosen.container is None else ("container", chosen.container, chosen.image)
+    lock = (
+        ("bubblewrap",)
+        if chosen.container is None
+        else ("container", chosen.container, chosen.image)
+    )
     probe.must_hold(lock_of(lock))
     return lock

@@ -6,6 +6,7 @@ is written whole from it.
 
 import csv
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -89,4 +90,13 @@ def score(row: Row | None) -> int | str:
 
 
 def _line(row: Row) -> str:
-    return json.dumps(row, allow_nan=False) + "\n"
+    return json.dumps(_finite(row), allow_nan=False) + "\n"
+
+
+def _finite(value: Any) -> Any:
+    """The same with nan and inf as words, which JSON has no numbers for."""
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(entry) for entry in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

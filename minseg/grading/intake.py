@@ -26,7 +26,9 @@ STUDENT_FILES = 2000  # in one student's folder or zip
 ALL_FILES = 200_000  # in a zip of the whole class
 
 # First Last_12345_assignsubmission_file_/conv2d.py, or the same with no folder
-MOODLE = re.compile(r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_[a-z]+_?(?P<file>.*)", re.DOTALL)
+MOODLE = re.compile(
+    r"(?P<name>.+?)_(?P<number>\d+)_assignsubmission_[a-z]+_?(?P<file>.*)", re.DOTALL
+)
 # lastnamefirst_LATE_1234_5678_conv2d-1.py: the student's number, the upload's, the file
 CANVAS = re.compile(r"(?P<name>.+?)(?:_LATE)?_(?P<number>\d+)_\d+_(?P<file>.+)", re.DOTALL)
 CLUTTER = re.compile(r"\..*|__MACOSX|__pycache__|Thumbs\.db|desktop\.ini", re.IGNORECASE)
@@ -114,6 +116,11 @@ def intake(
     for student in students:
         student.file_name = _file_name(student.identity, taken)
     return students, of_nobody
+
+
+def handed_in(folder: Path, exercises: Iterable[str]) -> dict[str, Handed]:
+    """What the only student handed in whose files lie in a folder."""
+    return _work(list(_in_folder(folder)), list(exercises))
 
 
 def _class(place: Path, leave_out: Path | None, stack: ExitStack) -> Iterator[Found]:

@@ -1,22 +1,23 @@
 """How the worker that holds a student's code is locked in, started and ended.
 
 A learner's own code runs as an ordinary process. For a class's code the worker is locked in by
-bubblewrap (Linux): no network, no other process in sight, a read-only system, and of the packages
-only those the exercise names; or by a container.
+bubblewrap (Linux): no network, no other process in sight, and nothing to read but Python's own
+library and the packages that the exercise names; or by a container.
 """
 
 import os
 import queue
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import which
 from typing import Any
 
 import numpy as np
@@ -32,10 +33,12 @@ ENVIRONMENT = {
     "LANG": "C.UTF-8",
 }
 KEPT = ("OPENBLAS_CORETYPE", "SYSTEMROOT", "SystemRoot", "TEMP", "TMP")  # a process needs these
-SCRATCH_BYTES = 64 << 20
-MEMORY = 2 << 30
-PROCESSES = 8  # and threads, of one submission
+SCRATCH_BYTES = 16 << 20
+MEMORY = 2 << 30  # bytes of address space
+THREADS = 8  # of code that may use minseg, which computes on several; NumPy alone needs none
 STARTING = 30.0  # seconds until a worker must have loaded NumPy
+DYING = 30.0  # seconds until all that was killed must be dead
+SPARE_USER = 59999  # owns nothing and runs nothing
 
 
 class LockError(ValueError):
@@ -49,6 +52,11 @@ class Lock:
     name: str
     command: Callable[[list[str]], list[str]]  # packages -> command
     user: int | None = None  # the unprivileged user it runs as, where it is not our own
+    processes: int | None = None  # there when its user starts one; more than these cannot be started
+    namespace: bool = False  # killed whole, by killing its first process
+    environment: Callable[[], dict[str, str]] = lambda: ENVIRONMENT | {
+        name: os.environ[name] for name in KEPT if name in os.environ
+    }
     after: Callable[[list[str]], None] = lambda command: None  # what ends it besides killing it
 
 
@@ -73,12 +81,16 @@ def interpreter() -> str:
     return os.path.realpath(getattr(sys, "_base_executable", sys.executable) or sys.executable)
 
 
+def places(packages: list[str]) -> list[str]:
+    """The folders to import these packages from."""
+    return list(dict.fromkeys(str(source.parent) for source in sources(packages)))
+
+
 def unlocked() -> Lock:
     """An ordinary process of this user: for one's own code."""
 
     def command(packages: list[str]) -> list[str]:
-        places = dict.fromkeys(str(source.parent) for source in sources(packages))
-        return [sys.executable, "-I", "-S", "-B", str(SCRIPT), *places]
+        return [sys.executable, "-I", "-S", "-B", str(SCRIPT), *places(packages)]
 
     return Lock("none", command)
 
@@ -89,47 +101,50 @@ def bubblewrap() -> Lock:
     Raises:
         LockError: bubblewrap is not installed.
     """
-    program = which("bwrap")
+    program = shutil.which("bwrap")
     if program is None:
         raise LockError(
             "bubblewrap is not installed. On Debian and Ubuntu: sudo apt install bubblewrap; on "
             "Fedora: sudo dnf install bubblewrap"
         )
     version = subprocess.run([program, "--version"], capture_output=True, text=True).stdout.split()
-    newer = tuple(int(n) for n in version[-1].split(".")[:2]) >= (0, 8)
+    release = tuple(int(n) for n in version[-1].split(".")[:2])
     base, python = Path(sys.base_prefix).resolve(), interpreter()
+    roots = [Path("/usr"), base]
+
     line = [program, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
-    line += ["--disable-userns"] if newer else []
-    line += ["--clearenv"]
-    kept = {name: os.environ[name] for name in KEPT if name in os.environ}
-    for name, value in (ENVIRONMENT | kept | {"HOME": "/scratch", "PATH": "/usr/bin"}).items():
-        line += ["--setenv", name, value]
-    line += ["--ro-bind", "/usr", "/usr"]
-    for folder in ("/bin", "/lib", "/lib64", "/lib32"):
-        if os.path.islink(folder):
-            line += ["--symlink", os.readlink(folder), folder]
-        elif os.path.isdir(folder):
-            line += ["--ro-bind", folder, folder]
-    line += ["--ro-bind-try", "/etc/ld.so.cache", "/etc/ld.so.cache"]
-    if not base.is_relative_to("/usr"):
-        for folder in (base / "bin", base / "lib", base / "lib64"):  # and no environment in it
-            line += ["--ro-bind-try", str(folder), str(folder)]
-    for root in {base, Path("/usr"), Path("/usr/local")}:
-        # What is installed for everybody is not for this exercise.
-        for folder in {*root.glob("lib*/python3*/*-packages")}:
-            line += ["--tmpfs", str(folder), "--remount-ro", str(folder)]
-    end = ["--ro-bind", str(SCRIPT), "/worker.py", "--proc", "/proc", "--dev", "/dev"]
-    end += ["--remount-ro", "/dev", "--size", str(SCRATCH_BYTES), "--tmpfs", "/scratch"]
-    end += ["--chdir", "/scratch", "--remount-ro", "/"]
-    end += [python, "-I", "-S", "-B", "/worker.py", "/packages"]
+    line += ["--disable-userns"] if release >= (0, 8) else []
+    libraries = [root / name for root in (Path("/"), *roots) for name in ("lib", "lib32", "lib64")]
+    for folder in dict.fromkeys(libraries):
+        if folder.is_symlink():
+            line += ["--symlink", os.readlink(folder), str(folder)]
+        elif folder.is_dir():
+            line += ["--ro-bind", str(folder), str(folder)]
+    # Debian's NumPy finds its linear algebra by way of /etc/alternatives.
+    for path in ("/etc/ld.so.cache", "/etc/alternatives"):
+        line += ["--ro-bind-try", path, path]
+    line += ["--ro-bind", python, python]
+    # What is installed for everybody is not for this exercise.
+    installed = {folder.resolve() for r in roots for folder in r.glob("lib*/python3*/*-packages")}
+    for folder in sorted(installed):
+        line += ["--tmpfs", str(folder)]
+
+    end = [word for folder in sorted(installed) for word in ("--remount-ro", str(folder))]
+    end += ["--proc", "/proc", "--dev", "/dev", "--remount-ro", "/dev"]
+    # An older bubblewrap cannot bound what is written to memory: there, nothing can be written.
+    end += ["--size", str(SCRATCH_BYTES), "--tmpfs"] if release >= (0, 7) else ["--dir"]
+    end += ["/scratch", "--chdir", "/scratch", "--remount-ro", "/"]
+    end += [python, "-I", "-S", "-B", "-c", SCRIPT.read_text("utf-8")]
 
     def command(packages: list[str]) -> list[str]:
         given = []
-        for source in sources(packages):
-            given += ["--ro-bind", str(source), f"/packages/{source.name}"]
-        return [*line, *given, *end]
+        for source in sources(packages):  # where they always are: their libraries look for each other
+            given += ["--ro-bind", str(source), str(source)]
+        return [*line, *given, *end, *places(packages)]
 
-    return Lock(f"bubblewrap {version[-1]}", command)
+    root = hasattr(os, "geteuid") and os.geteuid() == 0
+    user = _other_user() if root else None
+    return Lock(f"bubblewrap {version[-1]}", command, user, processes=2, namespace=True)
 
 
 def container(engine: str, image: str) -> Lock:
@@ -138,43 +153,68 @@ def container(engine: str, image: str) -> Lock:
     Raises:
         LockError: the engine is not installed.
     """
-    program = which(engine)
+    program = shutil.which(engine)
     if program is None:
         raise LockError(f"{engine} is not installed, or not on the PATH")
 
     def command(packages: list[str]) -> list[str]:
         line = [
             program, "run", "--rm", "--interactive", f"--name=minseg-{os.urandom(8).hex()}",
-            "--network=none", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges",
-            "--user=65534:65534", f"--pids-limit={PROCESSES + 8}", f"--memory={MEMORY}",
+            "--pull=never", "--network=none", "--read-only", "--cap-drop=ALL",
+            "--security-opt=no-new-privileges", "--user=65534:65534",
+            f"--pids-limit={THREADS + 8}", f"--memory={MEMORY}", f"--memory-swap={MEMORY}",
             f"--tmpfs=/scratch:rw,mode=1777,size={SCRATCH_BYTES}", "--workdir=/scratch",
-            f"--volume={SCRIPT}:/worker.py:ro",
         ]  # fmt: skip
         for name, value in ENVIRONMENT.items():
             line += ["--env", f"{name}={value}"]
         if "minseg" in packages:
             line += [f"--volume={source}:/packages/{source.name}:ro"
                      for source in sources(["minseg"])]  # fmt: skip
-        return [*line, image, "python3", "-I", "-B", "/worker.py", "/packages"]
+        return [*line, image, "python3", "-I", "-B", "-c", SCRIPT.read_text("utf-8"), "/packages"]
 
     def after(line: list[str]) -> None:
         name = next(word for word in line if word.startswith("--name=")).removeprefix("--name=")
-        subprocess.run([program, "rm", "--force", name], capture_output=True, timeout=60)
+        try:
+            subprocess.run([program, "rm", "--force", name], capture_output=True, timeout=60)
+        except (OSError, subprocess.SubprocessError) as error:
+            raise LockError(f"{engine} did not end the container {name}: {error}") from None
 
-    return Lock(f"{engine} {image}", command, after=after)
+    def environment() -> dict[str, str]:  # of the engine's own command; it hands none of it on
+        return dict(os.environ)
+
+    return Lock(f"{engine} {image}", command, environment=environment, after=after)
 
 
 def other_user() -> Lock:
     """Inside a container, as root: a user who may read nothing of the grader's.
 
-    The container itself is the wall to the outside; inside it the worker has a network.
+    The container itself is the wall to the outside; inside it the worker has a network and sees
+    which processes there are.
     """
-    given = unlocked()
 
     def command(packages: list[str]) -> list[str]:
-        return [interpreter(), *given.command(packages)[1:]]
+        # The script in words, and minseg, where it is allowed, as a copy: what they are made from
+        # need not be readable.
+        folders = places([name for name in packages if name != "minseg"])
+        if "minseg" in packages:
+            folders += [tempfile.mkdtemp(prefix="minseg-package-")]
+            for source in sources(["minseg"]):
+                copy = shutil.copytree if source.is_dir() else shutil.copy
+                copy(source, Path(folders[-1], source.name))
+            os.chmod(folders[-1], 0o755)
+        return [interpreter(), "-I", "-S", "-B", "-c", SCRIPT.read_text("utf-8"), *folders]
 
-    return Lock("user in a container", command, user=60000 + os.getpid() % 5000)
+    def after(line: list[str]) -> None:
+        if "minseg-package-" in line[-1]:
+            shutil.rmtree(line[-1], ignore_errors=True)
+
+    name = "another user in a container, network open"
+    return Lock(name, command, _other_user(), processes=1, after=after)
+
+
+def _other_user() -> int:
+    """The number of a user that no other process of ours runs as."""
+    return 60000 + os.getpid() % 5000
 
 
 @dataclass
@@ -199,32 +239,45 @@ class Session:
         self.number = 0
         self.folder = tempfile.TemporaryDirectory(prefix="minseg-", ignore_cleanup_errors=True)
         self.line = lock.command(packages)
-        read, write = os.pipe() if lock.name.startswith("bubblewrap") else (-1, -1)
-        if write >= 0:  # bubblewrap tells there which process is the first of its namespace
-            self.line[1:1] = ["--info-fd", str(write)]
-        kept = {name: os.environ[name] for name in KEPT if name in os.environ}
+        read, write = os.pipe() if lock.namespace else (-1, -1)
+        line = list(self.line)
+        if lock.namespace:  # bubblewrap tells there which process is the first of its namespace
+            line[1:1] = ["--info-fd", str(write)]
         options: dict[str, Any] = dict(
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            cwd=self.folder.name, env=ENVIRONMENT | kept,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            cwd=self.folder.name, env=lock.environment(),
         )  # fmt: skip
         if lock.user is not None:
             os.chown(self.folder.name, lock.user, lock.user)
             options |= dict(user=lock.user, group=lock.user, extra_groups=[])
         if os.name == "posix":
-            options |= dict(start_new_session=True, pass_fds=[write] if write >= 0 else [])
-        self.process = subprocess.Popen(self.line, **options)
+            options |= dict(start_new_session=True, pass_fds=[write] if lock.namespace else [])
+        self.process = subprocess.Popen(line, **options)
         self.first = -1  # a handle on the namespace's first process
-        if write >= 0:
+        if lock.namespace:
             os.close(write)
             self.first = _handle(read)
         self.calls: queue.SimpleQueue = queue.SimpleQueue()
         self.replies: queue.SimpleQueue = queue.SimpleQueue()
-        threading.Thread(target=self._talk, daemon=True).start()
+        self.thread = threading.Thread(target=self._talk, daemon=True)
+        self.thread.start()
 
     def load(self, source: str, file: str, seconds: float) -> Reply:
-        """Load a file, which confines the process first."""
-        settings = dict(packages=self.packages, memory=MEMORY, processes=PROCESSES)
-        return self._send(dict(source=source, file=file) | settings, STARTING + seconds)
+        """Confine the process, then load a file.
+
+        Raises:
+            LockError: the process did not come to the point where a student's code could run.
+        """
+        processes = self.lock.processes
+        if processes is not None and "minseg" in self.packages:
+            processes += THREADS
+        settings = dict(packages=self.packages, memory=MEMORY, processes=processes)
+        if self._send(settings, STARTING).arrays is None:
+            raise LockError(f"the worker ({self.lock.name}) did not start: {self._last_words()}")
+        complaints = self.process.stderr
+        assert complaints is not None
+        complaints.close()  # nobody reads on, so nothing can pile up there
+        return self._send(dict(source=source, file=file), seconds)
 
     def ask(self, function: str, args: tuple, kwargs: dict, seconds: float) -> Reply:
         """One call of one function."""
@@ -255,25 +308,44 @@ class Session:
             done = status == worker.DONE
             self.replies.put(Reply(arrays if done else None, problem, printed))
 
+    def _last_words(self) -> str:
+        """What the command wrote to standard error before it ended."""
+        self.end()
+        assert self.process.stderr is not None
+        words = self.process.stderr.read().decode("utf-8", "replace").split("\n")
+        self.process.stderr.close()
+        return " ".join(" ".join(words[-3:]).split()) or f"nothing within {STARTING:g} seconds"
+
     def end(self) -> None:
-        """Kill the worker and whatever it started, and wait until all of it is dead."""
+        """Kill the worker and whatever it started, and wait until all of it is dead.
+
+        Raises:
+            LockError: something still lives.
+        """
         self.calls.put(None)
+        if self.first >= 0:  # straight, since student code may have meddled with what stands between
+            _quietly(signal.pidfd_send_signal, self.first, signal.SIGKILL)
         if os.name == "posix":
             _quietly(os.killpg, self.process.pid, signal.SIGKILL)
         self.process.kill()
-        self.lock.after(self.line)
         self.process.wait()
+        self.lock.after(self.line)
         if self.first >= 0:  # it ends last of all in its namespace
-            dead, _, _ = select.select([self.first], [], [], 30)
+            dead, _, _ = select.select([self.first], [], [], DYING)
             os.close(self.first)
+            self.first = -1
             if not dead:
-                raise LockError("a worker's processes did not end within 30 seconds")
+                raise LockError(f"a worker's processes did not end within {DYING:g} seconds")
         if self.lock.user is not None:
             _kill_all_of(self.lock.user)
-        for pipe in (self.process.stdin, self.process.stdout):
-            assert pipe is not None
-            _quietly(pipe.close)
-        self.folder.cleanup()
+        # Its pipes have ended with it, and so has the thread; but without a lock, a process that
+        # slipped away may hold them open.
+        self.thread.join(1)
+        if not self.thread.is_alive():
+            for pipe in (self.process.stdin, self.process.stdout):
+                assert pipe is not None
+                _quietly(pipe.close)
+        _quietly(self.folder.cleanup)
 
     def __enter__(self) -> "Session":
         return self
@@ -290,18 +362,38 @@ def _handle(read: int) -> int:
         text = pipe.read()
     try:
         return os.pidfd_open(json.loads(text)["child-pid"])
-    except (ValueError, KeyError, ProcessLookupError):
+    except (ValueError, KeyError, OSError):
         return -1  # it did not even start
 
 
 def _quietly(do: Callable, *arguments: Any) -> None:
     try:
         do(*arguments)
-    except OSError:
+    except (OSError, RecursionError):  # the latter: folders within folders, 1000 deep
         pass
 
 
 def _kill_all_of(user: int) -> None:
-    """Kill every process of a user, by becoming them for a moment."""
-    code = "import os, signal; os.kill(-1, signal.SIGKILL)"
-    subprocess.run([interpreter(), "-I", "-S", "-c", code], user=user, group=user, extra_groups=[])
+    """Kill every process of a user, as somebody they cannot kill first, until none is left.
+
+    Raises:
+        LockError: one still lives.
+    """
+    code = f"import os; os.setresuid({SPARE_USER}, {user}, 0); os.kill(-1, {int(signal.SIGKILL)})"
+    until = time.monotonic() + DYING
+    while _lives(user):
+        if time.monotonic() > until:
+            raise LockError(f"a worker's processes did not end within {DYING:g} seconds")
+        subprocess.run([interpreter(), "-I", "-S", "-c", code], stderr=subprocess.DEVNULL)
+
+
+def _lives(user: int) -> bool:
+    """Does any process of that user still run?"""
+    for status in Path("/proc").glob("[0-9]*/status"):
+        try:
+            lines = dict(line.split(":\t", 1) for line in status.read_text().splitlines())
+        except OSError:  # ended meanwhile
+            continue
+        if str(user) in lines["Uid"].split() and lines["State"][0] not in "ZX":
+            return True
+    return False

@@ -18,7 +18,7 @@ body { font: 16px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
   max-width: 56rem; margin: 0 auto; padding: 1.5rem 1rem 4rem; overflow-wrap: anywhere; }
 h1 { font-size: 1.6rem; margin: 0; } h2 { font-size: 1.25rem; margin: 0; }
 h3 { font-size: 1rem; margin: 1.5rem 0 .4rem; }
-code, pre, td.n, th.n { font-family: ui-monospace, Consolas, monospace; font-size: .9rem; }
+code, pre, td.n { font-family: ui-monospace, Consolas, monospace; font-size: .9rem; }
 pre { background: var(--tint); padding: .6rem .8rem; margin: .4rem 0; white-space: pre-wrap; }
 section { border-top: 1px solid var(--line); margin-top: 2rem; padding-top: 1.5rem; }
 .soft, footer { color: var(--soft); } .good { color: var(--good); } .bad { color: var(--bad); }
@@ -37,7 +37,7 @@ li.no::before { content: "\\2717"; color: var(--bad); }
 .plane { margin: 0 0 .5rem; }
 table { border-collapse: collapse; }
 table.overview { width: 100%; margin: .5rem 0; }
-.overview td, .overview th { text-align: left; padding: .25rem .5rem .25rem 0; font-weight: 400;
+.overview td { text-align: left; padding: .25rem .5rem .25rem 0;
   border-bottom: 1px solid var(--line); }
 .overview td:last-child { text-align: right; white-space: nowrap; padding-right: 0; }
 td.n { border: 1px solid var(--line); padding: .1rem .45rem; text-align: right; min-width: 1.6rem; }
@@ -74,18 +74,18 @@ def page(student: str, rows: list[dict[str, Any]]) -> str:
     body = [
         f"<header><h1>{escape(student)}</h1>",
         f'<p class="total">{escape(total)}</p>',
-        '<table class="overview">',
-        *(
-            f"<tr><td>{escape(row['title'])}</td><td><code>{escape(row['exercise'])}</code></td>"
-            f"<td>{_score(row)}</td></tr>"
-            for row in rows
-        ),
-        "</table></header>",
+        _overview(rows) if len(rows) > 1 else "",
+        "</header>",
         *map(_exercise, rows),
         _footer(rows),
     ]
     title = f"{escape(student)}: feedback"
     return FRAME.format(title=title, style=STYLE, body="\n".join(body))
+
+
+def _overview(rows: list[dict[str, Any]]) -> str:
+    lines = [f"<tr><td>{escape(row['title'])}</td><td>{_score(row)}</td></tr>" for row in rows]
+    return "\n".join(['<table class="overview">', *lines, "</table>"])
 
 
 def _points(count: int) -> str:
@@ -145,7 +145,8 @@ def _failing(case: dict[str, Any]) -> list[str]:
     ]
     if not case["got"] or not case["expected"]:
         return [*parts, "<p>Your code:</p>", _verbatim(case["problem"])]
-    parts += [f"<p>Your function: {escape(case['problem'])}.</p>"]
+    if not case["problem"].startswith("the values differ"):
+        parts += [f"<p>Your function {escape(case['problem'])}.</p>"]
     pairs = list(zip(case["expected"], case["got"], case["wrong"], strict=False))
     for number, (want, got, wrong) in enumerate(pairs):
         marks = _flat(wrong)

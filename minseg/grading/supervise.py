@@ -6,7 +6,6 @@ a neighbour.
 """
 
 import json
-import math
 import os
 import platform
 import signal
@@ -120,7 +119,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # leaves every `with` on its way out
     threading.Thread(target=_end_with, args=(os.getppid(),), daemon=True).start()
     says, sys.stdout = sys.stdout, sys.stderr  # whatever prints, only the result goes out
-    json.dump(supervise(json.load(sys.stdin)), says, allow_nan=False)
+    json.dump(supervise(json.load(sys.stdin)), says)
 
 
 def supervise(job: dict[str, Any]) -> dict[str, Any]:
@@ -137,7 +136,7 @@ def supervise(job: dict[str, Any]) -> dict[str, Any]:
     exercise = Course(Path(job["folder"])).exercise(job["exercise"])
     report = examine(exercise, job["source"], int(job["seed"], 16), lock)
     return {
-        "summary": _finite(summary(report)),
+        "summary": summary(report),
         "isolation": lock.name,
         "versions": {
             "minseg": __version__,
@@ -146,15 +145,6 @@ def supervise(job: dict[str, Any]) -> dict[str, Any]:
         },
         "seconds": round(time.monotonic() - began, 3),
     }
-
-
-def _finite(value: Any) -> Any:
-    """The same with nan and inf as words, which JSON has no numbers for."""
-    if isinstance(value, dict):
-        return {key: _finite(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_finite(entry) for entry in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _end_with(parent: int) -> None:

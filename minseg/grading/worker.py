@@ -38,7 +38,8 @@ class FrameError(Exception):
 
 
 def write_call(pipe: BinaryIO, call: dict[str, Any]) -> None:
-    """Send a call, or {"source": ...} to load a file; arrays may stand anywhere in its values."""
+    """Send a call, {"packages", "memory", "processes"} to confine the process, or {"source", "file"}
+    to load a file; arrays may stand anywhere in its values."""
     import numpy as np
 
     arrays: list = []
@@ -135,7 +136,10 @@ def read_answer(pipe: BinaryIO, number: int, limit: int = LIMIT_BYTES) -> tuple:
         if size > limit or max(shape, default=0) > limit:
             raise FrameError(f"returned an array of shape {shape}, more than {limit:,} bytes")
         limit -= size
-        arrays.append(np.frombuffer(_exactly(pipe, size), dtype).reshape(shape))
+        data = _exactly(pipe, size)
+        if dtype == bool and data.translate(None, b"\0\1"):
+            raise FrameError("returned truth values that are neither true nor false")
+        arrays.append(np.frombuffer(data, dtype).reshape(shape))
     return status, arrays, error, printed
 
 
@@ -164,13 +168,19 @@ class Printed(io.TextIOBase):
         return text
 
 
-def confine(memory: int, processes: int) -> None:
-    """Bound this process for good, where the system can: memory, files, processes, no core dump."""
+def confine(memory: int, processes: int | None) -> None:
+    """Bound this process for good, where the system can: memory, files, processes, no core dump.
+
+    Files are small and few, since they may lie in memory (memfd_create) where nothing else counts
+    them. A core dump of 1 byte is none, and unlike 0 bytes it calls no crash reporter either.
+    """
     try:
         import resource
     except ImportError:  # Windows
         return
-    bounds = {"AS": memory, "FSIZE": 16 << 20, "NOFILE": 128, "NPROC": processes, "CORE": 0}
+    bounds = {"AS": memory, "FSIZE": 1 << 20, "NOFILE": 32, "CORE": 1}
+    if processes is not None:
+        bounds["NPROC"] = processes
     for name, bound in bounds.items():
         try:
             resource.setrlimit(getattr(resource, f"RLIMIT_{name}"), (bound, bound))
@@ -234,13 +244,14 @@ def serve(calls: BinaryIO, answers: BinaryIO) -> None:
     while (call := read_call(calls)) is not None:
         number = call["number"]
         try:
-            if "source" in call:
-                source, file = call["source"], call["file"]
+            result: list = []
+            if "packages" in call:
                 confine(call["memory"], call["processes"])
                 refuse_imports(call["packages"])
+            elif "source" in call:
+                source, file = call["source"], call["file"]
                 names = {"__name__": "exercise", "__file__": file}
                 exec(compile(source, file, "exec"), names)
-                result: list = []
             else:
                 result = answer_of(names, call)
         except TypeError as error:
