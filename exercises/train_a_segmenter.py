@@ -104,12 +104,10 @@ if __name__ == "__main__":
 
 ### FOR THE TEACHER
 
-from minseg import nn
-from minseg.grading.exercise import Call, call, check, right, wrong
+from minseg.grading.exercise import Call, call, check, holds, right, wrong
 from minseg.metrics import ConfusionMatrix
-from minseg.optim import SGD
 
-PACKAGES = ("numpy", "minseg")
+PACKAGES = ("numpy", "minseg", "threadpoolctl")  # minseg needs the last one
 SECONDS = 60
 REFERENCE = {"segment": segment}
 HINTS = [
@@ -154,3 +152,154 @@ class Training(Call):
 
     def truth(self):
         return numbered(fields(*self.unseen, [*self.seed, 1])[1], self.seed)
+
+
+def reaches(bar):
+    """A judge that asks for a mean IoU of at least `bar` on the unseen scenes."""
+
+    def judge(asked, arrays):
+        truth = asked.truth()
+        shapes = [array.shape for array in arrays]
+        if shapes != [truth.shape]:
+            return f"returned {shapes[0] if len(shapes) == 1 else shapes}; expected {truth.shape}"
+        if arrays[0].dtype.kind not in "iu":
+            return f"returned {arrays[0].dtype}; labels are integers (argmax gives them)"
+        if arrays[0].min() < 0 or arrays[0].max() > 3:
+            return f"returned labels from {arrays[0].min()} to {arrays[0].max()}; there are 0 to 3"
+        matrix = ConfusionMatrix(4)
+        matrix.update(truth, arrays[0])
+        if matrix.mean_iou() >= bar:
+            return None
+        found = numbered(np.arange(4), asked.seed)  # the number of each of CLASSES
+        each = ", ".join(f"{matrix.iou()[k]:.2f} {name}" for k, name in zip(found, CLASSES))
+        only = matrix.predicted_single_class()
+        end = "" if only is None else f". Every pixel was called class {only}"
+        return f"a mean IoU of {matrix.mean_iou():.2f}, {bar:.2f} is asked (IoU: {each}){end}"
+
+    return judge
+
+
+@check("trained: mean IoU of at least 0.50 on unseen scenes", points=2, judge=reaches(0.5))
+def trained(draw):
+    yield Training(draw, 24, 24)
+
+
+@check("well trained: at least 0.70 on unseen scenes of another size", points=2, judge=reaches(0.7))
+def well_trained(draw):
+    yield Training(draw, 32, 40)
+
+
+@holds("by heart: trained on one scene alone, it labels nine pixels in ten of it rightly")
+def by_heart(draw):
+    images, labels = (np.repeat(a, 16, axis=0) for a in fields(1, 24, 24, draw.between(0, 9999)))
+    ((answer,),) = yield [call("segment", images, labels, images[:1])]
+    seen = labels[:1] != VOID
+    return (answer == labels[:1])[seen].mean() > 0.9
+
+
+@holds("alone or in company: predict labels a scene alike (batch normalisation, dropout)")
+def in_company(draw):
+    (images, labels), (new_images, _) = (fields(40, 24, 24, draw.between(0, 9999)) for _ in "ab")
+    (together,), (alone,) = yield [
+        call("segment", images, labels, new) for new in (new_images, new_images[:1])
+    ]
+    return (together[:1] == alone).mean() > 0.9
+
+
+# Wrong answers are not recognised by their output here, so there is nothing to tell them apart by.
+
+
+@wrong("train", "")
+def untrained(network, images, labels):
+    network.train()
+    for n in range(20):  # batch normalisation only
+        network(Tensor(images[n : n + 8]))
+
+
+@wrong("train", "")
+def on_shuffled_labels(network, images, labels, train=train):
+    train(network, images, labels[np.random.default_rng(0).permutation(len(labels))])
+
+
+@wrong("train", "")
+def weights_shuffled(network, images, labels, train=train):
+    train(network, images, labels)
+    rng = np.random.default_rng(0)
+    for parameter in network.parameters():
+        parameter.data = rng.permuted(parameter.data.ravel()).reshape(parameter.shape)
+
+
+@wrong("segment", "")
+def one_class(images, labels, new_images, num_classes=4):
+    most = np.bincount(labels[labels != VOID]).argmax()
+    return np.full((len(new_images), *new_images.shape[2:]), most)
+
+
+@wrong("segment", "")
+def by_brightness(images, labels, new_images, num_classes=4):
+    level = np.clip(10 * images[:, 0], 0, 10).astype(int)
+    counts = np.zeros((11, num_classes))
+    seen = labels != VOID
+    np.add.at(counts, (level[seen], labels[seen]), 1)
+    return counts.argmax(axis=1)[np.clip(10 * new_images[:, 0], 0, 10).astype(int)]
+
+
+@right("build", "an FCN with two skips")
+def fcn(num_classes):
+    return models.build("fcn", 1, num_classes, width=8, depth=3, skips=2)
+
+
+@right("build", "dilated convolutions at full resolution, layer by layer")
+def dilated(num_classes):
+    from minseg import nn
+
+    layers, channels = [], 1
+    for dilation in (1, 2, 2, 1):
+        layers += [nn.Conv2d(channels, 12, 3, padding=dilation, dilation=dilation, bias=False,
+                             rng=np.random.default_rng(len(layers))), nn.BatchNorm2d(12), nn.ReLU()]  # fmt: skip
+        channels = 12
+    head = nn.Conv2d(12, num_classes, 1, init="xavier", rng=np.random.default_rng(99))
+    return nn.Sequential(*layers, head)
+
+
+@right("train", "SGD with momentum, epochs, flips, and a weight for the meadow")
+def by_sgd(network, images, labels):
+    from minseg.optim import SGD
+
+    counts = np.bincount(labels[labels != VOID], minlength=4)
+    weight = (counts.sum() / counts) ** 0.5
+    optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9)
+    rng = np.random.default_rng(1)
+    network.train()
+    for _ in range(12):
+        for batch in np.array_split(rng.permutation(len(images)), 10):
+            x, y = images[batch], labels[batch]
+            if rng.random() < 0.5:
+                x, y = x[..., ::-1].copy(), y[..., ::-1].copy()
+            optimizer.zero_grad()
+            F.cross_entropy(network(Tensor(x)), y, weight.astype(np.float32)).backward()
+            optimizer.step()
+
+
+@right("predict", "one image at a time; uint8, Fortran order")
+def one_by_one(network, images):
+    network.eval()
+    labels = [network(Tensor(image[None])).detach().numpy()[0].argmax(axis=0) for image in images]
+    return np.asfortranarray(labels, dtype=np.uint8)
+
+
+@right("segment", "no gradient: squared random features of 7 x 7 windows, and least squares")
+def random_features(images, labels, new_images, num_classes=4):
+    w = np.random.default_rng(0).standard_normal((49, 600))
+
+    def features(x):
+        x = np.pad(x[:, 0], ((0, 0), (3, 3), (3, 3)), mode="reflect")
+        x = np.lib.stride_tricks.sliding_window_view(x, (7, 7), (1, 2)).reshape(-1, 49)
+        x = x - x.mean(axis=1, keepdims=True)
+        return (x / (x.std(axis=1, keepdims=True) + 0.05) @ w) ** 2
+
+    seen = labels.ravel() != VOID
+    A, one_hot = features(images)[seen], np.eye(num_classes)[labels.ravel()[seen]]
+    solved = np.linalg.solve(A.T @ A + np.eye(600), A.T @ one_hot)
+    answer = (features(new_images) @ solved).argmax(axis=1)
+    return answer.reshape(len(new_images), *new_images.shape[2:])

@@ -37,7 +37,9 @@ def test_right_answers_change_no_pixel_and_the_table_says_whose_each_op_was(work
     demo_mine(work, tmp_path / "out")
     said = capsys.readouterr().out
     assert "\n0 of 2,304 pixels differ" in said
-    rows = {line.split()[0]: line.split()[1:3] for line in said.splitlines() if line.startswith("  ")}
+    rows = {
+        line.split()[0]: line.split()[1:3] for line in said.splitlines() if line.startswith("  ")
+    }
     assert rows["conv2d"] == ["mine", "11"]
     assert rows["max_pool2d"] == ["mine", "2"]
     assert rows["conv_transpose2d"] == ["mine", "2"]
@@ -65,7 +67,9 @@ def test_the_librarys_ops_are_put_back_whatever_happens(work, tmp_path):
 
 def test_a_wrong_shape_is_a_sentence(work, tmp_path):
     passes(work, "conv2d", "def conv2d(x, w, b=None, stride=1, padding=0):\n    return x\n")
-    with pytest.raises(ValueError, match=r"your conv2d returned shape \(1, 3, 48, 48\), the library"):
+    with pytest.raises(
+        ValueError, match=r"your conv2d returned shape \(1, \d, 48, 48\), the library"
+    ):
         demo_mine(work, tmp_path / "out")
 
 

@@ -51,13 +51,12 @@ class Course:
         if wanted.isdigit() and 1 <= int(wanted) <= len(names):
             return self.exercise(names[int(wanted) - 1])
         word = wanted.lower().replace("_", " ").removesuffix(".py")
-        fits = [
-            entry["name"]
-            for entry in self.entries
-            if word in entry["name"].replace("_", " ") or word in entry["title"].lower()
-        ]
-        short = [entry["name"] for entry in self.entries if word in entry.get("short", [])]
-        fits = short or fits
+        entries = self.entries
+        fits = (
+            [entry["name"] for entry in entries if word in entry.get("short", [])]
+            or [name for name in names if word in name.replace("_", " ")]
+            or [entry["name"] for entry in entries if word in entry["title"].lower()]
+        )
         if len(fits) == 1:
             return self.exercise(fits[0])
         if fits:

@@ -16,24 +16,25 @@ from minseg.grading.exercise import Exercise
 
 FOLDER = Path("minseg_work") / "exercises"
 
-# What each exercise is of a network. A passed one is lit.
+# Where each exercise stands in a U-Net. A passed one is lit. Numbers are widths.
 DRAWING = """
-  image                                                                  classes
-    |                                                                       ^
-  {output_size}                                                        {confusion_matrix}
-  {conv2d}                                                        {metrics}
-    |                                                                       ^
-    |                                                               {cross_entropy}
-    +-------------------- {skip_connections} ------------------>  {void_and_weights}
-    |                                                                       ^
-  {max_pool2d}                                                        {max_unpool2d}
-    |                                                                  {bilinear_kernel}
-    |                                                                  {conv_transpose2d}
-    |                                                                  {fractionally_strided_conv2d}
-    |                                                                       ^
-    +-> {dilated_conv2d} -> {convolutionalize} -> {receptive_field} ---+
+    image                                                     classes
+      |                                                          ^
+  {output_size:54}{confusion_matrix}
+  {conv2d:54}{metrics}
+      |                                                          ^
+      |                                                 {cross_entropy}
+      +------------ {skip_connections} ---------> {void_and_weights}
+      |                                                          ^
+  {max_pool2d:54}{max_unpool2d}
+      |                                                 {conv_transpose2d}
+      |                                                 {bilinear_kernel}
+      |                                                 {fractionally_strided_conv2d}
+      |                                                          ^
+      +--> {convolutionalize}  {dilated_conv2d}              |
+           {receptive_field:20}  {flops} ----------------------+
 
-  <= the way back: {conv_backward}  {engine_backward}        all of it: {train_a_segmenter}
+  the way back: {conv_backward}  {engine_backward}     all of it: {train_a_segmenter}
 """
 
 
