@@ -15,9 +15,9 @@ import sys
 import tempfile
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -146,7 +146,7 @@ class Job:
         return {
             "student": self.student.identity,
             "exercise": self.exercise.name,
-            "graded": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "graded": datetime.now(UTC).isoformat(timespec="seconds"),
             "isolation": result.get("isolation", ""),
             "versions": result.get("versions", {}),
             "seed": self.seed if result else "",
@@ -162,7 +162,7 @@ class Job:
 
 def work_off(
     waiting: list[Job], the_course: Course, lock: Sequence[str], at_once: int, total: int
-) -> Iterator[Row]:
+) -> Generator[Row, None, None]:
     """The rows of the jobs, as they are done."""
     from tqdm import tqdm
 
@@ -277,9 +277,9 @@ def _say(words: str) -> None:
 
 def chosen_lock(chosen: argparse.Namespace) -> tuple[str, ...]:
     """The lock that the arguments ask for, tried: it must hold."""
-    from minseg.grading import probe
+    from minseg.grading.probe import must_hold, refuse_root
 
-    probe.refuse_root()
+    refuse_root()
     if chosen.allow_unisolated:
         print("no lock: students' code runs as you, and every row will say so", file=sys.stderr)
         return ("none",)
@@ -295,5 +295,5 @@ def chosen_lock(chosen: argparse.Namespace) -> tuple[str, ...]:
         if chosen.container is None
         else ("container", chosen.container, chosen.image)
     )
-    probe.must_hold(lock_of(lock))
+    must_hold(lock_of(lock))
     return lock

@@ -7,7 +7,6 @@ Source: gradescope-autograders.readthedocs.io, "Autograder Specifications".
 
 import argparse
 import json
-import sys
 import time
 import tomllib
 import zipfile
@@ -78,7 +77,7 @@ def write_autograder(out: Path, homework: str | None = None, names: Iterable[str
         ),
     }
     files = [root / name for name in ("constraints.txt", "LICENSE", "NOTICE")]
-    files += sorted(the_course.folder.glob("*.py")) + [the_course.folder / "course.toml"]
+    files += [*sorted(the_course.folder.glob("*.py")), the_course.folder / "course.toml"]
     files += sorted(f for f in (root / "minseg").rglob("*") if f.is_file() and f.suffix != ".pyc")
     with written_whole(out) as part, _new_archive(part) as archive:
         for name, words in texts.items():
@@ -153,10 +152,10 @@ def main() -> None:
     source = folder / "source"
     source.chmod(0o700)
     lock = LOCK
-    from minseg.grading import probe
+    from minseg.grading.probe import must_hold, refuse_root
 
-    probe.refuse_root()
-    probe.must_hold(lock_of(lock))
+    refuse_root()
+    must_hold(lock_of(lock))
     names = json.loads((source / "autograder.json").read_text(encoding="utf-8"))["exercises"]
     rows = grade_one(Course(source / "exercises"), names, folder / "submission", lock)
     with written_whole(folder / "results" / "results.json") as part:
@@ -165,4 +164,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import islice
 from pathlib import Path
 
 FILE_BYTES = 1 << 20  # of one exercise's file
@@ -32,11 +33,11 @@ MOODLE = re.compile(
 # lastnamefirst_LATE_1234_5678_conv2d-1.py: the student's number, the upload's, the file
 CANVAS = re.compile(r"(?P<name>.+?)(?:_LATE)?_(?P<number>\d+)_\d+_(?P<file>.+)", re.DOTALL)
 CLUTTER = re.compile(r"\..*|__MACOSX|__pycache__|Thumbs\.db|desktop\.ini", re.IGNORECASE)
-ENDING = re.compile(r"(\.tar)?\.(zip|rar|7z|tar|gz|tgz|bz2|xz|zst)", re.IGNORECASE)
+ENDING = re.compile(r"(\.tar)?\.(zip|rar|7z|tar|gz|tgz|bz2|xz|zst)$", re.IGNORECASE)
 OTHER_ARCHIVES = (".rar", ".7z", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".zst")
 
 
-class Unusable(ValueError):
+class UnusableError(ValueError):
     """Why something that was handed in cannot be used, in a sentence."""
 
 
@@ -45,7 +46,7 @@ class Found:
     """A file among the submissions; a folder, if the last part of its path is empty."""
 
     path: tuple[str, ...]
-    read: Callable[[int], bytes]  # all of it, if it has at most so many bytes; else Unusable
+    read: Callable[[int], bytes]  # all of it, if it has at most so many bytes; else UnusableError
     problem: str = ""  # why it cannot be read
 
     @property
@@ -129,8 +130,8 @@ def _class(place: Path, leave_out: Path | None, stack: ExitStack) -> Iterator[Fo
         yield from _in_folder(place, leave_out)
     elif place.is_file():
         try:
-            yield from _in_archive(stack.enter_context(open(place, "rb")), ALL_FILES, stack)
-        except Unusable as error:
+            yield from _in_archive(place, ALL_FILES, stack)
+        except UnusableError as error:
             raise ValueError(f"grade: {place} {error}") from None
     else:
         raise ValueError(f"grade: there is no folder or zip {place}")
@@ -177,8 +178,8 @@ def _work(found: list[Found], exercises: list[str]) -> dict[str, Handed]:
                     data = io.BytesIO(file.read(ARCHIVE_BYTES))
                     inside += _in_archive(data, STUDENT_FILES, stack)
                 elif file.name.lower().endswith(OTHER_ARCHIVES):
-                    raise Unusable("is an archive that is not opened here: use a zip")
-            except Unusable as error:
+                    raise UnusableError("is an archive that is not opened here: use a zip")
+            except UnusableError as error:
                 troubles.append(f"{file.place} {error}")
         troubles += [f"{f.place} is an archive within an archive" for f in inside if _is_zip(f)]
         found = [f for f in (*found, *inside) if f.name and not any(map(CLUTTER.fullmatch, f.path))]
@@ -200,20 +201,20 @@ def _handed(exercise: str, found: list[Found], troubles: list[str]) -> Handed:
     try:
         data = files[0].read(FILE_BYTES)
         return Handed(_text(data), hashlib.sha256(data).hexdigest())
-    except Unusable as error:
+    except UnusableError as error:
         return Handed(problem=f"{_readable(files[0].place)} {error}")
 
 
 def _text(data: bytes) -> str:
     if not data.strip():
-        raise Unusable("is empty")
+        raise UnusableError("is empty")
     if b"\0" in data:
-        raise Unusable("holds zero bytes, so it is no UTF-8 text: save it as UTF-8")
+        raise UnusableError("holds zero bytes, so it is no UTF-8 text: save it as UTF-8")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise Unusable(f"is not UTF-8 text, from line {line} on: save it as UTF-8") from None
+        raise UnusableError(f"is not UTF-8 text, from line {line} on: save it as UTF-8") from None
 
 
 def _is_zip(file: Found) -> bool:
@@ -242,7 +243,7 @@ def _in_folder(folder: Path, leave_out: Path | None = None) -> Iterator[Found]:
                 yield Found((*path, ""), lambda limit: b"")
                 try:
                     with os.scandir(entry.path) as below:
-                        waiting += [(e, path) for _, e in zip(range(STUDENT_FILES + 1), below)]
+                        waiting += [(e, path) for e in islice(below, STUDENT_FILES + 1)]
                 except OSError as error:
                     yield _refused((*path, ""), f"cannot be opened: {error.strerror}")
             else:
@@ -254,43 +255,43 @@ def _read_file(path: str, limit: int) -> bytes:
         flags = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_BINARY"))
         number = os.open(path, os.O_RDONLY | sum(flags))
     except OSError as error:
-        raise Unusable(f"cannot be opened: {error.strerror}") from None
+        raise UnusableError(f"cannot be opened: {error.strerror}") from None
     with open(number, "rb") as file:
         about = os.fstat(number)
         if not stat.S_ISREG(about.st_mode):
-            raise Unusable("is not a regular file")
+            raise UnusableError("is not a regular file")
         return _bounded(file.read, about.st_size, limit)
 
 
 def _bounded(read: Callable[[int], bytes], stated: int, limit: int) -> bytes:
     data = read(limit + 1) if stated <= limit else b""
     if stated > limit or len(data) > limit:
-        raise Unusable(f"is larger than {limit >> 20} MB")
+        raise UnusableError(f"is larger than {limit >> 20} MB")
     return data
 
 
 # Reading a zip.
 
 
-def _in_archive(file: io.IOBase, most: int, stack: ExitStack) -> list[Found]:
+def _in_archive(file: Path | io.BytesIO, most: int, stack: ExitStack) -> list[Found]:
     """Every file in a zip, which stays open as long as the stack.
 
     Raises:
-        Unusable: it is no zip, or holds too many files.
+        UnusableError: it is no zip, or holds too many files.
     """
     try:
-        archive = stack.enter_context(zipfile.ZipFile(file))  # type: ignore[arg-type]
+        archive = stack.enter_context(zipfile.ZipFile(file))
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, struct.error):
-        raise Unusable("is damaged, or no zip") from None
+        raise UnusableError("is damaged, or no zip") from None
     members = archive.infolist()
     if len(members) > most:
-        raise Unusable(f"holds more than {most:,} files")
+        raise UnusableError(f"holds more than {most:,} files")
     return [_member(archive, info) for info in members]
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> Found:
     parts = info.filename.replace("\\", "/").split("/")
-    path = tuple(part for part in parts[:-1] if part not in ("", ".", "..")) + (parts[-1],)
+    path = (*(part for part in parts[:-1] if part not in ("", ".", "..")), parts[-1])
     if ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", info.filename):
         return _refused(path, "has a path that leads out of its folder")
     if stat.S_ISLNK(info.external_attr >> 16):
@@ -310,12 +311,12 @@ def _read_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, limit: int) ->
         zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError,
         NotImplementedError,
     ):  # fmt: skip
-        raise Unusable("is damaged: it cannot be unpacked") from None
+        raise UnusableError("is damaged: it cannot be unpacked") from None
 
 
 def _refused(path: tuple[str, ...], problem: str) -> Found:
     def read(limit: int) -> bytes:
-        raise Unusable(problem)
+        raise UnusableError(problem)
 
     return Found(path, read, problem)
 

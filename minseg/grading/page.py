@@ -161,16 +161,15 @@ def _failing(case: dict[str, Any]) -> list[str]:
         ]
         if any(marks):
             count = f"{sum(marks)} of {len(marks)}"
-            parts += [f'<p class="bad">{count} wrong; they are framed.</p>']
+            parts += [f'<p class="bad">{count} wrong, framed in red.</p>']
     return parts
 
 
 def _array(name: str, array: dict[str, Any], wrong: list[bool] | None = None) -> str:
     """An array as tables, one for each plane of its last two axes; wrong cells are marked."""
     shape = tuple(array["shape"])
-    parts = [
-        f'<div class="array"><p><b>{escape(name)}</b> <span class="soft">{escape(str(shape))}</span></p>'
-    ]
+    size = f'<span class="soft">{escape(str(shape or ""))}</span>'
+    parts = [f'<div class="array"><p><b>{escape(name)}</b> {size}</p>']
     if array["values"] is None:
         return parts[0] + '<p class="soft">too large to show</p></div>'
     values = _flat(array["values"])

@@ -14,13 +14,14 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from minseg.grading.lock import Lock, bubblewrap, container, other_user, unlocked
 
 # How a lock is asked for, in words that can be sent: ("container", "podman", "an image").
-LOCKS = {
+LOCKS: dict[str, Callable[..., Lock]] = {
     "bubblewrap": bubblewrap,
     "container": container,
     "other_user": other_user,
@@ -56,7 +57,8 @@ class Supervisor:
         self.seconds = seconds
         self.began = time.monotonic()
         # Files and no pipes: no side ever waits for the other to read.
-        self.says, self.complains = tempfile.TemporaryFile(), tempfile.TemporaryFile()
+        self.says = tempfile.TemporaryFile()  # noqa: SIM115  (closed by end)
+        self.complains = tempfile.TemporaryFile()  # noqa: SIM115
         with tempfile.TemporaryFile() as asked:
             asked.write(json.dumps(job).encode())
             asked.seek(0)
