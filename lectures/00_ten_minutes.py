@@ -311,3 +311,6 @@ assert F.output_size(48, kernel_size=2, stride=2) == 24  # and its poolings halv
 #
 # **Next:** the exercise `output_size` (one line, three minutes); then notebook 01, where a network
 # that knows one label per image learns to give one to every pixel.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

@@ -781,3 +781,6 @@ assert (ways > 0).sum() == 7 * 7  # of 13 * 13
 #
 # **Next:** the exercises `conv2d`, `convolutionalize` and `receptive_field`; then notebook 02a, where
 # the coarse map of section 6 becomes large again.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

@@ -818,6 +818,9 @@ assert output.shape == (1, 5, 64, 64)
 #
 # **Next.** Exercises `max_pool2d` / `max_unpool2d` and `conv_transpose2d`; then notebook 02b, where
 # a canvas fills step by step and `bilinear_kernel` gets its numbers.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.
 
 # %%
 columns = {name: matrix_of(way, 4).sum(axis=0) for name, way in ways.items()}

@@ -764,3 +764,6 @@ assert error[..., 1:-1, 1:-1].max() < 1e-6 < 0.1 < error.max()
 # Exercises **conv_transpose2d** (the loop, then stride, padding and channels) and
 # **bilinear_kernel**. The next notebook, 03, makes the same canvas by another road, zeros between
 # the pixels and an ordinary convolution, and asks what has to happen to the kernel on the way.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

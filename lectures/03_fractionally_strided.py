@@ -713,3 +713,6 @@ assert (F.rot180(K) == K).all()  # the bilinear kernel
 # %% [markdown]
 # **The exercise to do next:** `fractionally_strided_conv2d`, with the turn where it belongs, and then
 # the written homework. Notebook 04 leaves the kernels alone and asks how good a labelling is.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

@@ -843,6 +843,9 @@ assert average_precision == (1 + 3 / 4 + 3 / 4) / 4 == 0.625
 #
 # **Next.** Exercises: the confusion matrix, then the metrics from it. After that notebook 05, or 06
 # if you want to train.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.
 
 # %%
 share = np.full(21, 0.25 / 20)

@@ -817,3 +817,6 @@ figure
 #
 # `engine_backward`: write the walk of section 2 yourself, for any program. Then `conv_backward`: dx and dw
 # of a convolution with stride and padding, with S as your only note.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

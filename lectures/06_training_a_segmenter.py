@@ -933,3 +933,6 @@ figure
 #
 # **Do next**: the exercise *cross_entropy*, then *void and weights* with its gradient; then
 # *train a segmenter*, which asks for a mean IoU on scenes you cannot see.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

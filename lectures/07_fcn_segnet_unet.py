@@ -958,3 +958,6 @@ assert trace(700)[0][-1] == 516
 # **The exercise to do next:** *skip connections*, where you build the ladder yourself; then
 # *max_pool2d / max_unpool2d*, and *train a segmenter*. Notebook 08 keeps the resolution in the first place,
 # by dilation.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

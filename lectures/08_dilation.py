@@ -677,3 +677,6 @@ figure
 #
 # `dilated_conv2d`: a convolution with holes, first as the loop of section 1, then with one statement per
 # tap, and with it the effective size.
+#
+# `python3 start.py exercises` copies the exercises to `minseg_work/exercises/`; `check` with a name says
+# what is right, and of a wrong answer what it is. In a notebook: `from minseg.grading import check`.

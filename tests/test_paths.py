@@ -117,7 +117,7 @@ def test_the_maps_example_of_a_deck_makes_a_page(tmp_path):
     assert "# My University, Computer Vision (2025)" in page
     assert "| Diffusion models | not here yet, because they have no notebook yet |  |" in page
     assert "`parameter-counts` (proved)" in page
-    assert "exercise `conv_transpose2d` (coming)" in page
+    assert "exercise [`conv_transpose2d`](../../exercises/README.md)" in page
     assert "[notebook 00](../00_ten_minutes.ipynb): *How large is the output?*" in page
 
 

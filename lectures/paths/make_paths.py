@@ -57,7 +57,7 @@ def described(target: str, kind: str) -> str:
     if kind == "exercise":
         if f"`{target}`" not in map_text():
             raise ValueError(f'exercise = "{target}": the map has no exercise of this name')
-        return f"exercise `{target}` (coming)"
+        return f"exercise [`{target}`](../../exercises/README.md)"
     return f"not here yet, because {target}"
 
 
