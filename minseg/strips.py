@@ -10,13 +10,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from numpy.lib.stride_tricks import as_strided
 
-from minseg.threads import for_each, scratch
+from minseg.memory import scratch
+from minseg.threads import for_each
 
-STRIP_BYTES = (
-    2 << 20
-)  # columns per unit of work: 512 KB multiplies too little at a time, 8 MB spills
+# Columns per unit of work: 512 KB multiplies too little at a time, 8 MB spills.
+STRIP_BYTES = 2 << 20
 LEAST_BYTES = 1 << 18  # smaller work is not worth sharing out
 
 
@@ -33,6 +32,21 @@ class Axis(NamedTuple):
         """The source positions [low, high) that outputs first .. last - 1 read."""
         low = self.start + self.step * first
         return low, self.start + self.step * (last - 1) + self.hop * (self.taps - 1) + 1
+
+    def inside(self, tap: int, first: int, last: int, size: int) -> tuple[slice, slice]:
+        """Of outputs first .. last - 1, those whose tap falls into a source of `size`; what it sees.
+
+        The first slice counts from `first`; the second is of the source.
+        """
+        offset = self.start + self.hop * tap
+        # outputs i with 0 <= step*i + offset < size
+        low = min(max(first, -(offset // self.step)), last)
+        high = max(low, min(last, -((offset - size) // self.step)))
+        start = self.step * low + offset
+        seen = (
+            slice(start, start + self.step * (high - low), self.step) if high > low else slice(0, 0)
+        )
+        return slice(low - first, high - first), seen
 
 
 class Strip(NamedTuple):
@@ -64,30 +78,55 @@ def cut(N: int, numbers: int, height: int, width: int, itemsize: int) -> list[St
 def side_by_side(x: np.ndarray, rows: Axis, cols: Axis, first: int, last: int) -> np.ndarray:
     """The windows of output rows first .. last - 1 as columns: x (n, C, H, W) -> (C*taps*taps, L)."""
     n, C, H, W = x.shape
-    top, bottom = rows.reads(first, last)
-    left, right = cols.reads(0, cols.size)
-    if top < 0 or left < 0 or bottom > H or right > W:  # a window reaches over the border: zeros
-        padded = scratch("padded", (n, C, bottom - top, right - left), x.dtype)
-        padded[...] = 0
-        down = slice(max(top, 0), min(bottom, H))
-        across = slice(max(left, 0), min(right, W))
-        if down.start < down.stop and across.start < across.stop:
-            inside_down = slice(down.start - top, down.stop - top)
-            inside_across = slice(across.start - left, across.stop - left)
-            padded[:, :, inside_down, inside_across] = x[:, :, down, across]
-        x = padded
-    else:
-        x = x[:, :, top:bottom, left:right]
-    sn, sc, sh, sw = x.strides
-    shape = (C, rows.taps, cols.taps, n, last - first, cols.size)
-    strides = (sc, rows.hop * sh, cols.hop * sw, sn, rows.step * sh, cols.step * sw)
-    windows = as_strided(x, shape, strides, writeable=False)
-    matrix = (C * rows.taps * cols.taps, n * (last - first) * cols.size)
-    if windows.flags.c_contiguous:  # a 1x1 window over one image: the image is its own columns
-        return windows.reshape(matrix)
-    columns = scratch("columns", shape, x.dtype)
-    np.copyto(columns, windows)
+    height = last - first
+    matrix = (C * rows.taps * cols.taps, n * height * cols.size)
+    if rows.taps == cols.taps == 1 and n == 1:
+        (down, seen_down), (across, seen_across) = (
+            rows.inside(0, first, last, H),
+            cols.inside(0, 0, cols.size, W),
+        )
+        seen = x[0, :, seen_down, seen_across]
+        if seen.shape == (C, height, cols.size) and seen.flags.c_contiguous:
+            return seen.reshape(matrix)  # the image is its own columns
+    columns = scratch("columns", (C, rows.taps, cols.taps, n, height, cols.size), x.dtype)
+    whole_rows = rows.step == cols.step == 1 and cols.size == W and x[0, 0].flags.c_contiguous
+    flat = x.reshape(n, C, -1) if whole_rows else x
+    for u in range(rows.taps):
+        down, seen_down = rows.inside(u, first, last, H)
+        for v in range(cols.taps):
+            across, seen_across = cols.inside(v, 0, cols.size, W)
+            part = columns[:, u, v]  # (C, n, rows, cols)
+            if whole_rows:  # all rows in one piece, shifted; what ran over a row's end is cleared
+                shift = seen_down.start * W + cols.start + cols.hop * v
+                low = min(max(shift, 0), H * W)
+                high = max(low, min(shift + (down.stop - down.start) * W, H * W))
+                at = slice(down.start * W + low - shift, down.start * W + high - shift)
+                part.reshape(C, n, -1)[:, :, at] = flat[:, :, low:high].swapaxes(0, 1)
+            else:
+                part[:, :, down, across] = x[:, :, seen_down, seen_across].swapaxes(0, 1)
+            # What reaches over the border sees zeros.
+            if across.start > 0:
+                part[:, :, :, : across.start] = 0
+            if across.stop < cols.size:
+                part[:, :, :, across.stop :] = 0
+        if down.start > 0:
+            columns[:, u, :, :, : down.start] = 0
+        if down.stop < height:
+            columns[:, u, :, :, down.stop :] = 0
     return columns.reshape(matrix)
+
+
+def by_rows(rows: Axis) -> tuple[int, Axis, int]:
+    """A kernel of three rows as three kernels of one row: how many, their Axis, and the rows that
+    only some of them see. Where the stride or a small map forbids it, the kernel as it is.
+
+    Then only the taps along a row need laying side by side, a third of the copying, and one product
+    serves all rows of the kernel, which is quicker: with few channels its cost is reading the columns.
+    """
+    beyond = rows.hop * (rows.taps - 1)
+    if rows.step == 1 and 2 * beyond <= rows.size:
+        return rows.taps, rows._replace(taps=1), beyond
+    return 1, rows, 0
 
 
 def correlate(
@@ -96,21 +135,12 @@ def correlate(
     """out[n,o,i,j] = sum over c,u,v of weights[o,c,u,v] * source[n, c, where tap (u,v) of (i,j) reads]
 
     source (N, C, H, W), weights (O, C, taps, taps) -> out (N, O, rows.size, cols.size), in place.
-
-    A kernel of three rows is three kernels of one row, their results added one row apart. So only
-    the taps along a row are laid side by side, a third of the copying, and one product serves all
-    the kernel's rows at once: with so few output channels its cost is reading the columns.
     """
     N, O = len(source), len(weights)
-    beyond = rows.hop * (rows.taps - 1)  # rows that only some of the kernel's rows see
-    apart = rows.step == 1 and 2 * beyond <= rows.size
-    kernel_rows = rows.taps if apart else 1
-    if apart:
-        # (O, C, taps, taps) -> (taps, O, C, taps) -> (taps*O, C*taps)
-        matrix = weights.transpose(2, 0, 1, 3).reshape(kernel_rows * O, -1)
-        taken = rows._replace(taps=1)
-    else:
-        matrix, taken, beyond = weights.reshape(O, -1), rows, 0
+    kernel_rows, taken, beyond = by_rows(rows)
+    # (O, C, taps, taps) -> (taps, O, C, taps) -> (taps*O, C*taps), or (O, C*taps*taps)
+    matrix = weights.transpose(2, 0, 1, 3) if kernel_rows > 1 else weights
+    matrix = matrix.reshape(kernel_rows * O, -1)
     strips = cut(N, matrix.shape[1] + len(matrix), rows.size, cols.size, source.itemsize)
 
     def work(number: int) -> None:
@@ -144,25 +174,43 @@ def correlate_weights(source: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis
     """
     N, C = source.shape[:2]
     O = dy.shape[1]
-    taps = C * rows.taps * cols.taps
-    strips = cut(N, taps + O, rows.size, cols.size, source.itemsize)
-    parts = np.empty((len(strips), taps, O), source.dtype)
+    kernel_rows, taken, beyond = by_rows(rows)
+    taps = C * taken.taps * cols.taps
+    strips = cut(N, taps + kernel_rows * O, rows.size, cols.size, source.itemsize)
+    parts = np.empty((len(strips), taps, kernel_rows * O), source.dtype)
 
     def work(number: int) -> None:
         images, first, last = strips[number]
-        columns = side_by_side(source[images], rows, cols, first, last)
-        part = dy[images, :, first:last]  # (n, O, rows, cols)
-        if len(part) == 1 and part[0, 0].flags.c_contiguous:
+        columns = side_by_side(source[images], taken, cols, first, last + beyond)
+        part = dy[images, :, first:last].swapaxes(0, 1)  # (O, n, rows, cols)
+        height = last - first
+        if kernel_rows == part.shape[1] == 1 and part[0].flags.c_contiguous:
             maps = part.reshape(O, -1)
-        else:  # (n, O, rows, cols) -> (O, n, rows, cols) -> (O, L)
-            maps = scratch("product", (O, columns.shape[1]), dy.dtype)
-            maps.reshape(O, len(part), last - first, cols.size)[...] = part.swapaxes(0, 1)
-        # (CKK, L) x (L, O) -> (CKK, O): the long side first is twice as quick as the other way round
-        np.matmul(columns, maps.T, out=parts[number])
+        else:  # a copy for each row of the kernel, shifted to where that row stands
+            shape = (kernel_rows, *part.shape[:2], height + beyond, cols.size)
+            shifted = scratch("product", shape, dy.dtype)
+            for u in range(kernel_rows):
+                top = rows.hop * u
+                shifted[u, :, :, top : top + height] = part
+                shifted[u, :, :, :top] = 0
+                shifted[u, :, :, top + height :] = 0
+            maps = shifted.reshape(kernel_rows * O, -1)
+        # (C*taps, L) x (L, taps*O) -> (C*taps, taps*O), quicker with the long side first
+        if len(columns) >= len(maps):
+            np.matmul(columns, maps.T, out=parts[number])
+        else:
+            np.matmul(maps, columns.T, out=parts[number].reshape(len(maps), -1))
 
     for_each(work, len(strips))
     dw = parts.sum(axis=0)  # in strip order, whichever thread was first: the same bits every time
-    return np.ascontiguousarray(dw.T).reshape(O, C, rows.taps, cols.taps)
+    if taps < kernel_rows * O:
+        dw = dw.reshape(-1, taps).T
+    # (C, taps, taps, O) or, by rows, (C, taps, KH, O) -> (O, C, KH, KW)
+    if kernel_rows > 1:
+        dw = dw.reshape(C, cols.taps, kernel_rows, O).transpose(3, 0, 2, 1)
+    else:
+        dw = dw.reshape(C, rows.taps, cols.taps, O).transpose(3, 0, 1, 2)
+    return np.ascontiguousarray(dw)
 
 
 def phases(size: int, taps: int, stride: int, padding: int, dilation: int) -> Iterator[tuple]:

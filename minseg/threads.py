@@ -12,10 +12,9 @@ import itertools
 import os
 import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from math import prod
-
-import numpy as np
+from contextvars import copy_context
+from functools import partial
+from queue import SimpleQueue
 
 
 def available_cores() -> int:
@@ -26,9 +25,8 @@ def available_cores() -> int:
 
 
 _count = 0  # 0: not asked for, so every core this process may use
-_pool: ThreadPoolExecutor | None = None
+_jobs: SimpleQueue | None = None  # what the helpers, our threads beside the caller's, wait for
 _lock = threading.Lock()
-_scratch = threading.local()
 
 
 def set_num_threads(count: int) -> None:
@@ -36,8 +34,8 @@ def set_num_threads(count: int) -> None:
     global _count
     if not isinstance(count, int) or count < 1:
         raise ValueError(f"set_num_threads: count must be an int of at least 1, got {count!r}")
+    _dismiss_helpers()
     _count = count
-    _forget_pool()
 
 
 def get_num_threads() -> int:
@@ -48,77 +46,101 @@ def get_num_threads() -> int:
     return _count
 
 
-def _forget_pool() -> None:
-    global _pool
-    _pool = None
+def _dismiss_helpers() -> None:
+    global _jobs
+    if _jobs is not None:
+        for _ in range(_count - 1):
+            _jobs.put(None)
+    _jobs = None
 
 
-if hasattr(os, "register_at_fork"):  # a forked child inherits the pool but not its threads
-    os.register_at_fork(after_in_child=_forget_pool)
+def _forget_helpers() -> None:
+    global _jobs, _lock
+    _jobs, _lock = None, threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):  # a forked child inherits the queue but not who waits for it
+    os.register_at_fork(after_in_child=_forget_helpers)
+
+
+def _help(jobs: SimpleQueue) -> None:
+    while (job := jobs.get()) is not None:
+        job()
+        del job  # while waiting for the next one, hold on to no array
+
+
+def _helpers() -> SimpleQueue | None:
+    """The queue of our helpers, called when first needed; None where there can be no threads."""
+    global _jobs
+    with _lock:
+        if _jobs is None:
+            jobs: SimpleQueue = SimpleQueue()
+            for n in range(get_num_threads() - 1):
+                try:
+                    threading.Thread(
+                        target=_help, args=(jobs,), name=f"minseg {n}", daemon=True
+                    ).start()
+                except RuntimeError:  # in a browser, or an interpreter shutting down
+                    return None
+            _jobs = jobs
+        return _jobs
 
 
 def for_each(work: Callable[[int], None], count: int) -> None:
     """Call work(0), work(1), ... work(count - 1), each once, in any order, on several threads."""
-    global _pool
+    if count == 0:
+        return
     helpers = min(get_num_threads(), count) - 1
-    numbers = itertools.count()
+    numbers, finished = itertools.count(), itertools.count(1)
+    unfinished = threading.Lock()
+    unfinished.acquire()
+    errors: list[BaseException] = []
 
     def run() -> None:  # everyone takes the next number until none is left
         while (number := next(numbers)) < count:
-            work(number)
+            try:
+                if not errors:
+                    work(number)
+            except BaseException as error:
+                errors.append(error)
+            if next(finished) == count:
+                unfinished.release()
 
     with one_blas_thread():
-        futures = []
-        try:
+        if helpers > 0 and (jobs := _helpers()) is not None:
             for _ in range(helpers):
-                if _pool is None:
-                    _pool = ThreadPoolExecutor(get_num_threads() - 1, "minseg")
-                futures.append(_pool.submit(run))
-        except RuntimeError:  # no threads here (a browser, an interpreter shutting down)
-            pass
-        try:
-            run()
-        finally:
-            for future in futures:
-                if not future.cancel():  # one that never started has nothing left to do
-                    future.result()
-
-
-def scratch(name: str, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-    """A work array of this thread's own, its contents left over from the last use of that name.
-
-    Fresh memory costs a page fault every 4 KB, more than the arithmetic on it; this is used again.
-    """
-    buffers = _scratch.__dict__
-    nbytes = prod(shape) * dtype.itemsize
-    if name not in buffers or buffers[name].nbytes < nbytes:
-        buffers[name] = np.empty(nbytes, np.uint8)
-    return buffers[name][:nbytes].view(dtype).reshape(shape)
+                jobs.put(partial(copy_context().run, run))  # np.errstate holds for them as well
+        run()
+        unfinished.acquire()  # helpers may still be busy; one that comes too late finds nothing left
+    if errors:
+        raise errors[0]
 
 
 _blas_depth = 0
-_blas_controller = None
-_blas_limit: contextlib.AbstractContextManager | None = None
+_blas_libraries: list | None = None
+_blas_threads: list[int] = []  # what each library had
 
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
     """Hold the linear-algebra library to one thread inside; the last one out restores it."""
-    global _blas_depth, _blas_controller, _blas_limit
+    global _blas_depth, _blas_libraries, _blas_threads
     with _lock:
-        if _blas_depth == 0:
-            if _blas_controller is None:
-                import threadpoolctl  # imported late: it looks through every loaded library
+        if _blas_libraries is None:
+            import threadpoolctl  # imported late: it looks through every loaded library
 
-                _blas_controller = threadpoolctl.ThreadpoolController()
-            _blas_limit = _blas_controller.limit(limits=1, user_api="blas")
-            _blas_limit.__enter__()
+            loaded = threadpoolctl.ThreadpoolController().lib_controllers
+            _blas_libraries = [library for library in loaded if library.user_api == "blas"]
+        if _blas_depth == 0:
+            _blas_threads = [library.get_num_threads() for library in _blas_libraries]
+            for library in _blas_libraries:
+                library.set_num_threads(1)
         _blas_depth += 1
     try:
         yield
     finally:
         with _lock:
             _blas_depth -= 1
-            if _blas_depth == 0 and _blas_limit is not None:
-                _blas_limit.__exit__(None, None, None)
-                _blas_limit = None
+            if _blas_depth == 0:
+                for library, count in zip(_blas_libraries, _blas_threads, strict=True):
+                    library.set_num_threads(count)

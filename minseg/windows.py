@@ -20,6 +20,7 @@ import numpy as np
 
 from minseg import cuda, strips
 from minseg.backend import Array, array_module
+from minseg.memory import empty
 
 Pair = tuple[int, int]
 
@@ -214,7 +215,7 @@ class Windows:
         return rows, cols
 
     def _slide_in_strips(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
-        y = np.empty((len(x), len(w), self.OH, self.OW), x.dtype)
+        y = empty((len(x), len(w), self.OH, self.OW), x.dtype)
         C, O = w.shape[1], len(w) // self.groups
         for g, block in enumerate(self._split(w)):
             source, target = x[:, g * C : (g + 1) * C], y[:, g * O : (g + 1) * O]
@@ -234,7 +235,7 @@ class Windows:
     def _spread_in_strips(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         """No scatter: gather y under the turned kernel, once for each phase of the stride."""
         C, O = w.shape[1], len(w) // self.groups
-        x = np.empty((len(y), C * self.groups, self.H, self.W), y.dtype)
+        x = empty((len(y), C * self.groups, self.H, self.W), y.dtype)
         (top, _), (left, _) = self.padding
         vertical = strips.phases(self.H, self.KH, self.stride[0], top, self.dilation[0])
         horizontal = strips.phases(self.W, self.KW, self.stride[1], left, self.dilation[1])

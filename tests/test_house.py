@@ -27,10 +27,10 @@ POSIX_ONLY = ("fcntl", "grp", "pwd", "resource", "termios")
 # A file imports only files above it; inside a folder the order is free.
 # __init__.py is the door: `from minseg import Tensor` is for files below it.
 ORDER = [
-    "backend.py", "threads.py", "arguments.py", "files.py", "film.py", "plot.py", "strips.py", "cuda.py",
-    "windows.py", "tensor.py", "functional/", "loops.py", "check.py", "nn.py", "optim.py",
-    "metrics.py", "models/", "data/", "segmenter.py", "train.py", "anatomy.py", "classics.py",
-    "formal.py", "verdict.py", "question.py", "proofs.py", "claims/",
+    "backend.py", "threads.py", "memory.py", "channels.py", "arguments.py", "files.py", "film.py",
+    "plot.py", "strips.py", "cuda.py", "windows.py", "tensor.py", "functional/", "loops.py",
+    "check.py", "nn.py", "optim.py", "metrics.py", "models/", "data/", "segmenter.py", "train.py",
+    "anatomy.py", "classics.py", "formal.py", "verdict.py", "question.py", "proofs.py", "claims/",
     "__init__.py", "lectures.py", "grading/", "demo.py", "cli.py", "__main__.py",
 ]  # fmt: skip
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from minseg.arguments import array, floats, integer
 from minseg.backend import Array, array_module
+from minseg.channels import by_channel, empty
 from minseg.tensor import differentiable
 
 
@@ -19,8 +20,17 @@ def relu(x: Array) -> Any:
 
     Source: Nair and Hinton, Rectified Linear Units (2010).
     """
-    y = array_module(x).maximum(array("relu", "x", x), x.dtype.type(0) if x.dtype != object else 0)
-    return y, (lambda dy: dy * (y > 0),)
+    xp = array_module(array("relu", "x", x))
+    zero = 0 if x.dtype == object else x.dtype.type(0)
+    y = empty(x.shape, x)
+    by_channel(lambda x, y: xp.maximum(x, zero, out=y), x, y)
+
+    def grad_x(dy: Array) -> Array:
+        dx = empty(dy.shape, dy)
+        by_channel(lambda dy, y, dx: xp.multiply(dy, y > 0, out=dx), dy, y, dx)
+        return dx
+
+    return y, (grad_x,)
 
 
 @differentiable

@@ -7,6 +7,7 @@ from typing import Any
 
 from minseg.arguments import array, floats
 from minseg.backend import Array, array_module
+from minseg.channels import by_channel, dot, empty
 from minseg.functional.basic import once
 from minseg.tensor import differentiable
 
@@ -52,44 +53,64 @@ def batch_norm(
     axes = (0, *range(2, x.ndim))
     each = (1, C) + (1,) * (x.ndim - 2)  # per-channel numbers, shaped to broadcast over x
     count = x.size // C
-    if training or running_mean is None:
-        if count < 2:
-            raise ValueError(
-                f"batch_norm: while training each channel needs more than one value, got x {x.shape}"
-            )
-        mean = x.sum(axis=axes) / count
-        normal = x - mean.reshape(each)
-        var = (normal * normal).sum(axis=axes) / count
-        if training and running_mean is not None and running_var is not None:
-            running_mean += momentum * (mean - running_mean)
-            running_var += momentum * (var * (count / (count - 1)) - running_var)
+    of_batch = training or running_mean is None
+    if of_batch and count < 2:
+        raise ValueError(
+            f"batch_norm: while training each channel needs more than one value, got x {x.shape}"
+        )
+    if running_mean is None or running_var is None or training:
+        mean, var = empty(each, x), empty(each, x)
     else:
-        normal, var = x - running_mean.reshape(each), running_var
-    scale = 1 / xp.sqrt(var + eps)  # (C,)
-    normal *= scale.reshape(each)
-    y = normal if weight is None else normal * weight.reshape(each)
-    if bias is not None:
-        y = y + bias.reshape(each)
+        mean, var = running_mean.reshape(each), running_var.reshape(each)
+    slope = xp.ones(each, x.dtype) if weight is None else weight.reshape(each)
+    shift = xp.zeros(each, x.dtype) if bias is None else bias.reshape(each)
+    scale, y = empty(each, x), empty(x.shape, x)
 
-    sums = once(lambda dy: (dy.sum(axis=axes), (dy * normal).sum(axis=axes)))
+    def normalise(x: Array, y: Array, mean: Array, var: Array, *others: Array) -> None:
+        scale, slope, shift = others
+        if of_batch:
+            mean[...] = x.sum(axis=axes, keepdims=True) / count
+        xp.subtract(x, mean, out=y)
+        if of_batch:
+            var[...] = dot(y, y) / count
+        scale[...] = 1 / xp.sqrt(var + eps)
+        y *= scale * slope
+        y += shift
+
+    by_channel(normalise, x, y, mean, var, scale, slope, shift)
+    if training and running_mean is not None and running_var is not None:
+        running_mean += momentum * (mean.reshape(C) - running_mean)
+        running_var += momentum * (var.reshape(C) * (count / (count - 1)) - running_var)
+
+    @once
+    def gradients(dy: Array) -> tuple[Array, Array, Array]:
+        dx, dslope, dshift = empty(x.shape, x), empty(each, x), empty(each, x)
+
+        def of_block(dy: Array, x: Array, dx: Array, *others: Array) -> None:
+            mean, scale, slope, dslope, dshift = others
+            dshift[...] = dy.sum(axis=axes, keepdims=True)
+            xp.subtract(x, mean, out=dx)
+            dslope[...] = dot(dy, dx) * scale
+            if of_batch:
+                # The mean and the variance move with x as well: what is left of dy is without its
+                # part along the constant and along the normalised x.
+                dx *= scale * dslope / -count
+                dx -= dshift / count
+                dx += dy
+                dx *= scale * slope
+            else:  # constants, not functions of x
+                xp.multiply(dy, scale * slope, out=dx)
+
+        by_channel(of_block, dy, x, dx, mean, scale, slope, dslope, dshift)
+        return dx, dslope.reshape(C), dshift.reshape(C)
 
     def grad_x(dy: Array) -> Array:
-        slope = (scale if weight is None else scale * weight).reshape(each)
-        if not (training or running_mean is None):  # constants, not functions of x
-            return dy * slope
-        # The mean and the variance move with x as well: what is left is dy without its part along
-        # the constant and along the normalised x.
-        sum_dy, sum_dy_normal = sums(dy)
-        dx = normal * (sum_dy_normal / -count).reshape(each)
-        dx += dy
-        dx -= (sum_dy / count).reshape(each)
-        dx *= slope
-        return dx
+        return gradients(dy)[0]
 
     def grad_weight(dy: Array) -> Array:
-        return sums(dy)[1]
+        return gradients(dy)[1]
 
     def grad_bias(dy: Array) -> Array:
-        return sums(dy)[0]
+        return gradients(dy)[2]
 
     return y, (grad_x, None, None, grad_weight, grad_bias)

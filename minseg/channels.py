@@ -1,0 +1,47 @@
+"""Arithmetic that no channel asks another about, a block of channels at a time.
+
+Normalisation, ReLU, pooling and unweighted upsampling treat each channel for itself. A block of a
+few channels stays in a core's cache from the first reading to the last writing, and every core
+takes blocks of its own.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from minseg import memory
+from minseg.backend import Array, array_module
+from minseg.threads import for_each
+
+BLOCK_BYTES = 1 << 20  # of one map: an op keeps two or three of them at hand
+LEAST_BYTES = 1 << 20  # a smaller map is not worth sharing out
+
+
+def empty(shape: tuple[int, ...], like: Array) -> Array:
+    """An array of any shape to be filled, of the number type and on the device of `like`."""
+    xp = array_module(like)
+    return (memory if xp is np else xp).empty(shape, like.dtype)
+
+
+def by_channel(work: Callable[..., None], *arrays: Array) -> None:
+    """work(*arrays), a block of channels at a time: work(*(array[:, block] for array in arrays)).
+
+    arrays (N, C, ...) or (1, C, ...), the same C in all; some of them are for `work` to fill.
+    """
+    x = arrays[0]
+    if array_module(x) is not np or x.ndim < 2 or x.nbytes < LEAST_BYTES or x.dtype == object:
+        work(*arrays)
+        return
+    C = x.shape[1]
+    size = -(-C // min(C, -(-x.nbytes // BLOCK_BYTES)))
+    for_each(lambda n: work(*(a[:, n * size : (n + 1) * size] for a in arrays)), -(-C // size))
+
+
+def dot(x: Array, y: Array) -> Array:
+    """The sum of x * y over each channel: (N, C, ...), (N, C, ...) -> (1, C, 1, ...)."""
+    axes = (0, *range(2, x.ndim))
+    if array_module(x) is np and x.dtype.kind == "f" and x.ndim > 2:
+        rows = (*x.shape[:2], -1)
+        each = np.vecdot(x.reshape(rows), y.reshape(rows))  # (N, C)
+        return each.sum(axis=0).reshape(1, -1, *(1,) * (x.ndim - 2))
+    return (x * y).sum(axis=axes, keepdims=True)
