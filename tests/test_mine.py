@@ -50,9 +50,12 @@ def test_right_answers_change_no_pixel_and_the_table_says_whose_each_op_was(work
 
 def test_a_wrong_op_changes_pixels_and_they_are_counted(work, tmp_path, capsys):
     wrong = COURSE.exercise("conv_transpose2d").solution.replace("+= copies", "= -copies")
-    passes(work, "conv_transpose2d", wrong)
+    work.file("conv_transpose2d").write_text(wrong, encoding="utf-8")
     demo_mine(work, tmp_path / "out")
     said = capsys.readouterr().out
+    assert "conv_transpose2d   mine *" in said
+    assert "conv2d             mine  " in said
+    assert "* changed since it passed" in said
     assert "\n0 of 2,304" not in said
     assert "They lie in rows" in said
 

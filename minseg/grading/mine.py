@@ -22,6 +22,7 @@ from minseg.grading.work import Work
 from minseg.tensor import Tensor, differentiable
 
 OUT = Path("minseg-demo-mine")
+CHANGED = " *"  # stands behind what is another file than when it passed
 SECONDS = 300.0  # for one call of one op: loops may take their time
 OPS = ("conv2d", "batch_norm", "relu", "max_pool2d", "conv_transpose2d", "cat", "cross_entropy")
 
@@ -80,7 +81,9 @@ class Mine:
         """The op as the network calls it: the student's function where it can take these arguments."""
         signature = inspect.signature(library)
         pair = self.exercise_for(op)
-        tally = self.tallies.setdefault(op, Tally("mine" if pair else "library"))
+        changed = pair and self.work.changed(self.work.course.exercise(pair[0]))
+        whose = "library" if pair is None else f"mine{CHANGED}" if changed else "mine"
+        tally = self.tallies.setdefault(op, Tally(whose))
 
         def run(*args: Any, **kwargs: Any) -> Any:
             begun = time.perf_counter()
@@ -188,6 +191,10 @@ class Mine:
                     f"  {op:18} {tally.whose:8} {tally.calls:6} {1e3 * tally.seconds:9.1f} "
                     f"{1e3 * tally.library_seconds:14.1f}"
                 )
+        if any(tally.whose.endswith(CHANGED) for tally in self.tallies.values()):
+            lines.append(
+                f"  {CHANGED.strip()} changed since it passed: {COMMAND} check looks again"
+            )
         return "\n".join(lines)
 
 
@@ -231,14 +238,18 @@ def _label(work: Work, out: Path) -> None:
     names = list(scenes.class_names)
     path = out / "pixels.png"
     out.mkdir(parents=True, exist_ok=True)
-    # The library's labels stand where the truth usually does: what is red is yours alone.
-    plot.prediction_panel([image], [expected], [got], names, path)
+    figure = plot.prediction_panel([image], [expected], [got], names)
+    titles = "image", "the library's labels", "yours", "where they differ"
+    for axes, title in zip(figure.axes, titles, strict=False):
+        axes.set_title(title)
+        axes.set_xlabel("")
+    figure.savefig(path)
     print(f"The scene, the library's labels, yours, and where they differ: {path}")
     if different.any():
         rows, columns = np.nonzero(different)
         print(
             f"They lie in rows {rows.min()} to {rows.max()} and columns {columns.min()} to "
-            f"{columns.max()}. An op that passed has changed since: {COMMAND} check tells which."
+            f"{columns.max()}."
         )
 
 

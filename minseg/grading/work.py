@@ -101,6 +101,10 @@ class Work:
         """Did the exercise pass, at some time?"""
         return bool(self.record.get(name, {}).get("passed"))
 
+    def changed(self, exercise: Exercise) -> bool:
+        """Is the file another one than when it passed?"""
+        return self.record.get(exercise.name, {}).get("passed") != _hash(self.source(exercise))
+
     def next_unsolved(self) -> str | None:
         """The first exercise, in the order of the lectures, that did not pass yet."""
         return next((name for name in self.course.names if not self.passed(name)), None)
@@ -111,7 +115,7 @@ class Work:
         self._write(self._file, json.dumps(self.record, indent=1))
 
     def note_passed(self, exercise: Exercise, source: str) -> None:
-        self.note(exercise.name, passed=hashlib.sha256(source.encode()).hexdigest()[:16])
+        self.note(exercise.name, passed=_hash(source))
 
     def _write(self, file: Path, text: str) -> None:
         with written_whole(file) as part:
@@ -141,6 +145,10 @@ class Work:
             name: f"[{'x' if self.passed(name) else ' '}] {name}" for name in self.course.names
         }
         return DRAWING.format_map(_Unknown(names)).strip("\n")
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 class _Unknown(dict):
