@@ -157,7 +157,10 @@ def main(arguments):
         if command == "test":
             return run_checks(further)
         # What minseg calls itself where it tells what to type next.
-        os.environ["MINSEG_COMMAND"] = f"{'py' if os.name == 'nt' else 'python3'} {sys.argv[0]}"
+        os.environ["MINSEG_COMMAND"] = " ".join([
+            "py" if os.name == "nt" else "python3",
+            f'"{sys.argv[0]}"' if " " in sys.argv[0] else sys.argv[0],
+        ])  # fmt: skip
         status = run(program("minseg"), command, *further)
         return status if status >= 0 else 128 - status  # ended by a signal: as the shell counts
     except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""The backward pass of a convolution
+"""The backward pass of a convolution.
 
 On the way forward, a convolution multiplies three things wherever a window stands: a pixel of the
 image, a cell of the kernel, and, to first order, the gradient dy of the output pixel that they make:
@@ -272,11 +272,14 @@ def taps(dy, x, w, stride=1, padding=0):
     return d_framed[:, :, p : p + H, p : p + W], dw, np.einsum("noij->o", dy)
 
 
-@right("conv2d_backward", "both as convolutions: the turned kernel over a framed dy with holes; float32")
+@right(
+    "conv2d_backward",
+    "both as convolutions: the turned kernel over a framed dy with holes; float32",
+)
 def convolutions(dy, x, w, stride=1, padding=0):
     windows_of = np.lib.stride_tricks.sliding_window_view
     s, p = stride, padding
-    (N, C, H, W), (O, _, KH, KW) = x.shape, w.shape
+    (N, _, H, W), (O, _, KH, KW) = x.shape, w.shape
     dy, x, w = (a.astype(np.float32) for a in (dy, x, w))
     holes = np.zeros((N, O, H + 2 * p - KH + 1, W + 2 * p - KW + 1), np.float32)
     holes[:, :, ::s, ::s] = dy
@@ -287,7 +290,9 @@ def convolutions(dy, x, w, stride=1, padding=0):
     return dx[:, :, p : p + H, p : p + W], dw, dy.sum(axis=(0, 2, 3))
 
 
-@right("conv2d_backward", "columns: one matrix product each, and the columns put back where they were")
+@right(
+    "conv2d_backward", "columns: one matrix product each, and the columns put back where they were"
+)
 def columns(dy, x, w, stride=1, padding=0):
     N, C, H, W = x.shape
     O, _, KH, KW = w.shape
@@ -307,7 +312,7 @@ def columns(dy, x, w, stride=1, padding=0):
 @right("conv2d_backward", "the matrix of the convolution, transposed; kernel cells by poking them")
 def matrix(dy, x, w, stride=1, padding=0):
     s, p = stride, padding
-    (N, C, H, W), (O, _, KH, KW), (OH, OW) = x.shape, w.shape, dy.shape[2:]
+    (_, C, H, W), (O, _, KH, KW), (OH, OW) = x.shape, w.shape, dy.shape[2:]
     A = np.zeros((O, OH, OW, C, H + 2 * p, W + 2 * p))
     framed = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
     dw = np.zeros(w.shape)

@@ -1,4 +1,4 @@
-"""Softmax cross-entropy at every pixel
+"""Softmax cross-entropy at every pixel.
 
 A network gives K scores to each pixel. Softmax makes them a distribution p over the K classes, and
 the loss asks how surprised it is by the true label y: -ln p[y]. Training uses the mean over all
@@ -173,7 +173,7 @@ def mean_of_classes(logits, target):
 
 
 @wrong("cross_entropy", "the loss of scores that were reshaped to (pixels, K) as they lie in memory. "
-       "There all pixels of class 0 come first: move the class axis to the end before you reshape")  # fmt: skip
+       "There all pixels of class 0 come first: move the class axis to the end beforehand")  # fmt: skip
 def reshaped(logits, target):
     rows = logits.reshape(-1, logits.shape[1])
     rows = rows - rows.max(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""The backward pass of a small engine
+"""The backward pass of a small engine.
 
 A program is a list of steps. Each step takes values that are there already and makes a new one;
 the last value is the loss, a single number. One walk backwards over the steps finds the gradient
@@ -180,7 +180,9 @@ def broadcast_step(draw):
     yield call("pull_back", "add", draw.integers(2), draw.integers(2), draw.integers(1))
     yield call("pull_back", "add", draw.integers(2, 3), draw.integers(3), draw.integers(2, 3))
     yield call("pull_back", "mul", draw.integers(2, 3), draw.integers(2, 1), draw.integers(1, 3))
-    yield call("pull_back", "mul", draw.integers(2, 3, 2), draw.integers(2, 3, 2), draw.integers(3, 1))
+    yield call(
+        "pull_back", "mul", draw.integers(2, 3, 2), draw.integers(2, 3, 2), draw.integers(3, 1)
+    )
     yield call("pull_back", "add", draw.integers(2, 3), draw.integers(2, 3), draw.integers())
 
 
@@ -352,7 +354,9 @@ def asks_users(program, *arrays):
                 if number in operands:
                     dy = gradient(len(arrays) + step)
                     dxs = pull_back(op, dy, *(values[n] for n in operands))
-                    total = total + sum(dx for n, dx in zip(operands, dxs) if n == number)
+                    total = total + sum(
+                        dx for n, dx in zip(operands, dxs, strict=True) if n == number
+                    )
             known[number] = total
         return known[number]
 
@@ -370,7 +374,7 @@ def all_paths(program, *arrays):
             return
         op, *operands = program[number - len(arrays)]
         dxs = pull_back(op, dy, *(values[n] for n in operands))
-        for n, dx in zip(operands, dxs):
+        for n, dx in zip(operands, dxs, strict=True):
             walk(n, dx)
 
     walk(len(values) - 1, np.ones(()))
@@ -432,11 +436,12 @@ def einsums(op, dy, *inputs):
         return [np.where(np.heaviside(inputs[0], 0) == 1, dy, 0 * dy)]
     if op == "sum":
         return [np.full_like(inputs[0], dy)]
+    partials = [dy, dy] if op == "add" else [dy * inputs[1], dy * inputs[0]]
     dxs = []
-    for dx, x in zip([dy, dy] if op == "add" else [dy * inputs[1], dy * inputs[0]], inputs):
+    for dx, x in zip(partials, inputs, strict=True):
         letters = "abcdefgh"[: np.ndim(dy)]
         shape = (1,) * (np.ndim(dy) - x.ndim) + x.shape
-        kept = "".join(c for c, size in zip(letters, shape) if size > 1)
+        kept = "".join(c for c, size in zip(letters, shape, strict=True) if size > 1)
         dxs.append(np.einsum(f"{letters}->{kept}", dx).reshape(x.shape))
     return dxs
 

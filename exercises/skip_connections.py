@@ -1,4 +1,4 @@
-"""Skip connections, and where to crop
+"""Skip connections, and where to crop.
 
 The encoder's finer maps know where things are, the decoder's coarse one knows what they are; a skip
 connection brings both together. U-Net concatenates channels, FCN adds scores. Either way the two
@@ -235,8 +235,8 @@ def decoder_first(skip, x):
     return np.concatenate([x, skip[:, :, top : top + H, left : left + W]], axis=1)
 
 
-@wrong("concat_skip", "a crop that leaves out one more row above, or column at the left, where their number "
-       "is odd. One more below and at the right is asked: round the half down, not up")  # fmt: skip
+@wrong("concat_skip", "a crop that leaves out one more row above, or column at the left, where their "
+       "number is odd. One more below and at the right is asked: round the half down, not up")  # fmt: skip
 def other_side(skip, x):
     (SH, SW), (H, W) = skip.shape[2:], x.shape[2:]
     top, left = (SH - H + 1) // 2, (SW - W + 1) // 2

@@ -1,17 +1,18 @@
-"""Train a segmenter
+"""Train a segmenter.
 
 Now all of it: assemble a network, train it, and label scenes that it has never seen. The scenes are
 fields seen from the air, as `fields` below draws them: a meadow, and on it fields with furrows running
-across, furrows running down, and trees planted like a chessboard. Light and colours change from
-field to field, so brightness says nothing about the class; the pattern does. Where two fields meet,
-nobody can say which it is: these pixels are void, 255, and count nowhere.
+across, furrows running down, and trees planted like a chessboard. Light and contrast change from field to
+field, so brightness says nothing about the class; the pattern does. Along the edge of a field nobody
+can say where it ends: these pixels are void, 255, and count nowhere.
 
 Your three functions are graded on scenes drawn from a seed that nobody knows, and each time the
 classes are numbered anew: 2 may be the meadow. So nothing learnt before is of use; what can be
 known is in the images and labels that `train` is given. All of build, train and predict together
-have 60 seconds; a small U-Net and a hundred steps of 8 images need about three.
+have 60 seconds; a small U-Net and two hundred steps of 8 images need about three.
 
-Try it: run this file. It trains on 80 scenes, labels 40 others, and shows the score.
+Try it: run this file. It trains on 80 scenes, labels 40 others, and shows the score. A mean IoU of
+0.70 is asked in the end; aim higher, since other scenes give other scores.
 
 Source: University of Waterloo, "Assignment 5"; Deep Learning for Vision (2024-2025), "Training".
 """
@@ -20,7 +21,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg import Tensor, models, no_grad
-from minseg.optim import Adam
+from minseg.optim import Adam, cosine_schedule
 
 VOID = 255
 CLASSES = ["meadow", "furrows across", "furrows down", "trees"]
@@ -34,13 +35,13 @@ def fields(count, height, width, seed):
     images = np.empty((count, 1, height, width), np.float32)
     labels = np.zeros((count, height, width), np.int64)
     for image, label in zip(images[:, 0], labels, strict=True):
-        image[:] = rng.uniform(0.2, 0.8)
         for k in (0, *rng.permutation([1, 2, 3])):  # the meadow, and a field of each sort on it
             h, w = rng.integers(9, 16, 2) if k else (height, width)
             top, left = rng.integers(height - h + 1), rng.integers(width - w + 1)
             contrast = rng.choice([-1, 1]) * rng.uniform(0.2, 0.4)
-            pattern = rng.uniform(0.3, 0.7) + contrast * (patterns[k][:h, :w] - 0.5)
-            image[top : top + h, left : left + w] = np.roll(pattern, rng.integers(4, size=2), (0, 1))
+            pattern = np.roll(patterns[k][:h, :w], rng.integers(4, size=2), (0, 1))
+            light = rng.uniform(0.3, 0.7) + contrast * (pattern - 0.5)
+            image[top : top + h, left : left + w] = light
             label[top : top + h, left : left + w] = VOID if k else 0
             label[top + 1 : top + h - 1, left + 1 : left + w - 1] = k
         image += 0.05 * rng.standard_normal(image.shape)
@@ -50,7 +51,7 @@ def fields(count, height, width, seed):
 def build(num_classes):
     """A network, not yet trained: (N, 1, H, W) -> scores (N, num_classes, H, W), for any H and W."""
     ### BEGIN SOLUTION
-    return models.build("unet", 1, num_classes, width=8, depth=3)
+    return models.build("unet", 1, num_classes, width=8, depth=2)
     ### END SOLUTION
 
 
@@ -62,11 +63,13 @@ def train(network, images, labels):
     """
     ### BEGIN SOLUTION
     network.train()
-    optimizer = Adam(network.parameters(), lr=1e-2)
+    steps = 160
+    optimizer, rate = Adam(network.parameters()), cosine_schedule(2e-2, steps, warmup=10)
     rng = np.random.default_rng(0)
-    for _ in range(120):
+    for step in range(steps):
         batch = rng.choice(len(images), 8, replace=False)
         loss = F.cross_entropy(network(Tensor(images[batch])), labels[batch])
+        optimizer.lr = rate(step)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -124,11 +127,13 @@ HINTS = [
     """,
     """
     optimizer = Adam(network.parameters(), lr=<a power of ten>)
-    for _ in range(<a hundred or two>):
+    for step in range(<a hundred or two>):
         batch = rng.choice(len(images), 8, replace=False)
         loss = F.cross_entropy(network(Tensor(images[batch])), <their labels>)
         then <three lines>
     predict: eval(), the scores of Tensor(images), and their argmax over <which axis?>
+    If the score changes from run to run by more than 0.05, let the rate fall towards the end:
+    optimizer.lr = rate(step) with cosine_schedule.
     """,
 ]
 
@@ -171,7 +176,9 @@ def reaches(bar):
         if matrix.mean_iou() >= bar:
             return None
         found = numbered(np.arange(4), asked.seed)  # the number of each of CLASSES
-        each = ", ".join(f"{matrix.iou()[k]:.2f} {name}" for k, name in zip(found, CLASSES))
+        each = ", ".join(
+            f"{matrix.iou()[k]:.2f} {name}" for k, name in zip(found, CLASSES, strict=True)
+        )
         only = matrix.predicted_single_class()
         end = "" if only is None else f". Every pixel was called class {only}"
         return f"a mean IoU of {matrix.mean_iou():.2f}, {bar:.2f} is asked (IoU: {each}){end}"
@@ -212,8 +219,8 @@ def in_company(draw):
 @wrong("train", "")
 def untrained(network, images, labels):
     network.train()
-    for n in range(20):  # batch normalisation only
-        network(Tensor(images[n : n + 8]))
+    for _ in range(20):  # batch normalisation learns its averages, and nothing else
+        network(Tensor(images[:16]))
 
 
 @wrong("train", "")
@@ -255,8 +262,9 @@ def dilated(num_classes):
 
     layers, channels = [], 1
     for dilation in (1, 2, 2, 1):
-        layers += [nn.Conv2d(channels, 12, 3, padding=dilation, dilation=dilation, bias=False,
-                             rng=np.random.default_rng(len(layers))), nn.BatchNorm2d(12), nn.ReLU()]  # fmt: skip
+        rng = np.random.default_rng(len(layers))
+        conv = nn.Conv2d(channels, 12, 3, 1, dilation, dilation, bias=False, rng=rng)
+        layers += [conv, nn.BatchNorm2d(12), nn.ReLU()]
         channels = 12
     head = nn.Conv2d(12, num_classes, 1, init="xavier", rng=np.random.default_rng(99))
     return nn.Sequential(*layers, head)
@@ -271,7 +279,8 @@ def by_sgd(network, images, labels):
     optimizer = SGD(network.parameters(), lr=0.1, momentum=0.9)
     rng = np.random.default_rng(1)
     network.train()
-    for _ in range(12):
+    for epoch in range(14):
+        optimizer.lr = 0.1 * (1 - epoch / 14)
         for batch in np.array_split(rng.permutation(len(images)), 10):
             x, y = images[batch], labels[batch]
             if rng.random() < 0.5:

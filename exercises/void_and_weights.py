@@ -1,4 +1,4 @@
-"""Void, class weights, and the gradient of the loss
+"""Void, class weights, and the gradient of the loss.
 
 Two things stand between softmax cross-entropy and a real data set. Pixels where nobody can say
 what they show are labelled void, 255 in Pascal VOC: they have no one-hot vector and must teach

@@ -418,6 +418,7 @@ def _check(chosen: argparse.Namespace) -> int:
     from minseg.grading.desk import Desk
 
     desk = Desk()
+    desk.work.must_exist()
     if chosen.watch:
         desk.watch(chosen.exercise, lambda words: print(words, flush=True))
         return 0

@@ -52,7 +52,8 @@ def test_every_homework_set_is_made_of_exercises_that_are_there():
 @pytest.mark.parametrize(
     ("wanted", "name"),
     [("transposed", "conv_transpose2d"), ("conv_transpose2d", "conv_transpose2d"), ("1", "output_size"),
-     ("bilinear", "bilinear_kernel"), ("conv2d", "conv2d"), ("CONFUSION", "confusion_matrix")],
+     ("bilinear", "bilinear_kernel"), ("conv2d", "conv2d"), ("CONFUSION", "confusion_matrix"),
+     ("CONV2D.PY", "conv2d"), (2, "conv2d"), ("minseg_work/exercises/metrics.py", "metrics")],
 )  # fmt: skip
 def test_an_exercise_is_found_by_name_number_or_word(wanted, name):
     assert COURSE.find(wanted).name == name
@@ -61,8 +62,14 @@ def test_an_exercise_is_found_by_name_number_or_word(wanted, name):
 def test_a_word_that_fits_several_exercises_or_none_says_which_there_are():
     with pytest.raises(ValueError, match="may be max_pool2d or max_unpool2d"):
         COURSE.find("max_")
-    with pytest.raises(ValueError, match="there is no exercise dropout. There are: output_size, "):
+    with pytest.raises(
+        ValueError, match="there is no exercise 'dropout'; there are: output_size, "
+    ):
         COURSE.find("dropout")
+    with pytest.raises(ValueError, match=r"there is no exercise 'conv3d'; did you mean conv2d\?"):
+        COURSE.find("conv3d")
+    with pytest.raises(ValueError, match="there is no exercise 'all'"):
+        COURSE.find("all")
 
 
 @pytest.mark.parametrize(

@@ -400,7 +400,7 @@ def test_what_a_supervisor_says_is_bounded_and_checked(monkeypatch, tmp_path, co
     [
         ({"jobs": 0}, "jobs is 0; at least 1"),
         ({"homework": "nope"}, "there is no homework nope"),
-        ({"exercises": ["nope"]}, "there is no exercise nope"),
+        ({"exercises": ["nope"]}, "there is no exercise 'nope'"),
         ({"student": "nobody"}, "there is no student nobody"),
     ],
 )

@@ -9,7 +9,7 @@ import minseg.functional as F
 from minseg.cli import main
 from minseg.grading.course import Course
 from minseg.grading.mine import FORWARD, Mine, demo_mine
-from minseg.grading.work import Work
+from minseg.grading.work import FOLDER, Work
 from minseg.tensor import Tensor
 
 COURSE = Course(Path(__file__).parent.parent / "exercises")
@@ -20,6 +20,7 @@ OF_THE_NETWORK = ["conv2d", "max_pool2d", "conv_transpose2d", "skip_connections"
 @pytest.fixture
 def work(tmp_path, monkeypatch):
     """A student's folder where all that a network is made of is passed."""
+    (tmp_path / FOLDER).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     work = Work(COURSE)
     work.copy_stubs()
@@ -117,6 +118,7 @@ def test_training_on_ones_own_functions_lowers_the_loss(work, tmp_path, capsys):
 
 
 def test_without_a_passed_exercise_it_says_where_to_begin(tmp_path, monkeypatch, capsys):
+    (tmp_path / FOLDER).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     assert main(["demo", "--mine"]) == 1
     assert "Begin with `minseg check conv2d`" in capsys.readouterr().err

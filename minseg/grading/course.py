@@ -1,5 +1,6 @@
 """The exercises in their order, as exercises/course.toml lists them."""
 
+import difflib
 import os
 import tomllib
 from functools import lru_cache
@@ -39,29 +40,32 @@ class Course:
             entry["title"] = _title(folder / f"{entry['name']}.py")
         self.homework: list[dict[str, Any]] = self.about.get("homework", [])
 
-    def find(self, wanted: str) -> Exercise:
+    def find(self, wanted: str | int) -> Exercise:
         """The exercise of that name or number, or the only one whose name or title has the words.
 
         Raises:
             ValueError: there is none, or more than one.
         """
-        names = self.names
-        if wanted in names:
-            return self.exercise(wanted)
-        if wanted.isdigit() and 1 <= int(wanted) <= len(names):
-            return self.exercise(names[int(wanted) - 1])
-        word = wanted.lower().replace("_", " ").removesuffix(".py")
-        entries = self.entries
+        names, entries = self.names, self.entries
+        asked = str(wanted)
+        if asked.isdigit() and 1 <= int(asked) <= len(names):
+            return self.exercise(names[int(asked) - 1])
+        name = Path(asked).name.lower().removesuffix(".py")  # a path to the file will do
+        if name in names:
+            return self.exercise(name)
+        word = " " + name.replace("_", " ").strip()
         fits = (
-            [entry["name"] for entry in entries if word in entry.get("short", [])]
-            or [name for name in names if word in name.replace("_", " ")]
-            or [entry["name"] for entry in entries if word in entry["title"].lower()]
+            [entry["name"] for entry in entries if word[1:] in entry.get("short", [])]
+            or [name for name in names if word in " " + name.replace("_", " ")]
+            or [entry["name"] for entry in entries if word in " " + entry["title"].lower()]
         )
         if len(fits) == 1:
             return self.exercise(fits[0])
-        if fits:
-            raise ValueError(f"{wanted} may be {' or '.join(fits)}: write more of the name")
-        raise ValueError(f"there is no exercise {wanted}. There are: {', '.join(names)}")
+        if fits and word.strip():
+            raise ValueError(f"{asked} may be {' or '.join(fits)}: write more of the name")
+        near = difflib.get_close_matches(name, names, n=1)
+        said = f"did you mean {near[0]}?" if near else f"there are: {', '.join(names)}"
+        raise ValueError(f"there is no exercise {asked!r}; {said}")
 
     def exercise(self, name: str) -> Exercise:
         """An exercise by its exact name."""

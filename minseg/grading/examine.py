@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import time
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,8 @@ from minseg.grading.lock import Lock, Reply, Session
 
 NOT_ASKED = "was not asked"
 TIMEOUTS = 2  # so many answers that never come, and the rest is not asked
+TOGETHER = 6  # times as long as one call may take, all calls of a submission may
+KEPT_BYTES = 64 << 20  # of all answers to a submission's calls
 
 
 @dataclass
@@ -66,11 +69,15 @@ class Report:
         return min(cases, key=_told_first, default=None)
 
 
-def examine(exercise: Exercise, source: str, seed: Any, lock: Lock, explain: bool = True) -> Report:
+def examine(
+    exercise: Exercise, source: str, seed: Any, lock: Lock, explain: bool = True,
+    patience: int = TIMEOUTS,
+) -> Report:  # fmt: skip
     """Run a student's file through the checks of an exercise.
 
     seed: of the cases (anything numpy.random.default_rng takes). explain: also try the properties,
-    and look whether the answers are those of a wrong solution that has a name.
+    and look whether the answers are those of a wrong solution that has a name. patience: so many
+    answers that never come, and the rest is not asked.
     """
     if any(function not in source for function in exercise.functions):
         missing = next(f for f in exercise.functions if f not in source)
@@ -84,7 +91,7 @@ def examine(exercise: Exercise, source: str, seed: Any, lock: Lock, explain: boo
     questions = [(p, generator, next(generator)) for p, generator in open_questions]
 
     # Step 1 and 2.
-    students = _Students(exercise, source, lock)
+    students = _Students(exercise, source, lock, patience)
     with contextlib.closing(students):
         if students.refused:
             return Report(exercise, [], students.refused, students.printed)
@@ -100,8 +107,8 @@ def examine(exercise: Exercise, source: str, seed: Any, lock: Lock, explain: boo
     report = Report(exercise, results, printed=students.printed)
     if explain and not report.passed:
         report.diagnosis = _diagnose(exercise, results)
-        for (prop, generator, _), replies in zip(questions, answers, strict=True):
-            if all(reply.arrays is not None for reply in replies):
+        for (prop, generator, calls), replies in zip(questions, answers, strict=True):
+            if all(_of_like_size(exercise, *pair) for pair in zip(calls, replies, strict=True)):
                 report.properties.append((prop.title, _settled(generator, replies)))
     return report
 
@@ -113,12 +120,18 @@ def _told_first(case: Case) -> tuple:
 class _Students:
     """A worker with the student's file, started anew where it was lost."""
 
-    def __init__(self, exercise: Exercise, source: str, lock: Lock) -> None:
-        self.exercise, self.source, self.lock = exercise, source, lock
+    def __init__(self, exercise: Exercise, source: str, lock: Lock, patience: int) -> None:
+        self.exercise, self.source, self.lock, self.patience = exercise, source, lock, patience
         self.lost = 0
+        self.spent = 0.0
+        self.kept = 0
         self.printed = ""
         self.session: Session | None = None
-        self.refused = self._start()
+        try:
+            self.refused = self._start()
+        except BaseException:  # the grader itself is told to end, say
+            self.close()
+            raise
 
     def _start(self) -> str:
         self.session = Session(self.lock, self.exercise.packages)
@@ -127,11 +140,20 @@ class _Students:
         return reply.problem if reply.arrays is None else ""
 
     def ask(self, call: Call) -> Reply:
+        if self.spent > TOGETHER * self.exercise.seconds:
+            return Reply(None, f"{NOT_ASKED}: the calls before took {self.spent:.0f} seconds")
+        began = time.monotonic()
+        reply = self._asked(call)
+        self.spent += time.monotonic() - began
+        self.kept += sum(array.nbytes for array in reply.arrays or ())
+        if self.kept > KEPT_BYTES:
+            return Reply(None, f"returned more than {KEPT_BYTES >> 20} MB in all calls together")
+        return reply
+
+    def _asked(self, call: Call) -> Reply:
         if self.session is None:
-            if self.lost >= TIMEOUTS:
-                return Reply(
-                    None, f"{NOT_ASKED}: the code did not come back {self.lost} times", lost=True
-                )
+            if self.lost >= self.patience:
+                return Reply(None, f"{NOT_ASKED}: an earlier call did not come back", lost=True)
             if self._start():
                 self.close()
                 return Reply(None, "could not be loaded a second time", lost=True)
@@ -171,7 +193,12 @@ def _judge(exercise: Exercise, check: Check, case: Case) -> None:
         case.problem = case.reply.problem
         return
     if check.judge is not None:
-        case.problem = _not_finite(case.reply.arrays) or check.judge(case.call, case.reply.arrays)
+        try:
+            case.problem = _not_finite(case.reply.arrays) or check.judge(
+                case.call, case.reply.arrays
+            )
+        except (ValueError, IndexError, TypeError, ArithmeticError, MemoryError):
+            case.problem = "returned arrays of a kind or shape that cannot be judged"
         return
     args, kwargs = copies(case.call)
     case.expected = as_arrays(exercise.reference[case.call.function](*args, **kwargs))
@@ -198,9 +225,8 @@ def same(want: np.ndarray, got: np.ndarray, tolerance: float) -> np.ndarray:
     """Entry by entry: are they equal within the tolerance? NaN equals NaN."""
     w, g = want.astype(np.float64), got.astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
-        return (
-            (w == g) | (np.abs(g - w) <= tolerance * (1 + np.abs(w))) | (np.isnan(w) & np.isnan(g))
-        )
+        near = np.abs(g - w) <= tolerance * (1 + np.abs(w))
+    return (w == g) | (near & np.isfinite(w)) | (np.isnan(w) & np.isnan(g))
 
 
 def _not_finite(arrays: list[np.ndarray]) -> str | None:
@@ -238,12 +264,26 @@ def _is_of(answer: Answer, check: Check, case: Case) -> bool:
     return difference(values, case.reply.arrays, check.tolerance) is None
 
 
+def _of_like_size(exercise: Exercise, call: Call, reply: Reply) -> bool:
+    """May a property compute with this answer? (n, 1) + (1, n) would be a giant for large n."""
+    args, kwargs = copies(call)
+    want, got = as_arrays(exercise.reference[call.function](*args, **kwargs)), reply.arrays
+    return (
+        got is not None
+        and len(got) == len(want)
+        and all(
+            w.ndim == g.ndim and all(b <= 4 * a + 8 for a, b in zip(w.shape, g.shape, strict=True))
+            for w, g in zip(want, got, strict=True)
+        )
+    )
+
+
 def _settled(generator: Any, replies: list[Reply]) -> bool:
     try:
         with np.errstate(all="ignore"):
             generator.send([reply.arrays for reply in replies])
     except StopIteration as end:
-        return bool(end.value)
+        return bool(np.all(end.value))
     except (ValueError, IndexError, TypeError):  # shapes that do not even fit each other
         return False
     return False

@@ -41,7 +41,13 @@ class Call:
     @property
     def size(self) -> int:
         """How much there is to read in it: the entries of its arrays."""
-        return sum(np.size(value) for value in (*self.args, *self.kwargs.values()))
+        return _entries((*self.args, *self.kwargs.values()))
+
+
+def _entries(value: Any) -> int:
+    if isinstance(value, (tuple, list)):
+        return sum(map(_entries, value))
+    return value.size if isinstance(value, np.ndarray) else 1
 
 
 def call(function: str, *args: Any, **kwargs: Any) -> Call:

@@ -52,8 +52,17 @@ def _problem(result: Any) -> str:
 def failing(report: Report, case: Case) -> dict[str, Any]:
     """A failing case as plain data: the call, its arrays, expected and got."""
     named = report.exercise.names(case.call)
-    arrays = {name: value for name, value in named.items() if isinstance(value, np.ndarray)}
-    words = [name if name in arrays else f"{name}={_short(value)}" for name, value in named.items()]
+    arrays, words = {}, []
+    for name, value in named.items():
+        parts = value if isinstance(value, (tuple, list)) else ()
+        if isinstance(value, np.ndarray):
+            arrays[name] = value
+            words.append(name)
+        elif any(isinstance(part, np.ndarray) for part in parts):
+            arrays |= {f"{name}[{n}]": part for n, part in enumerate(parts)}
+            words.append(f"*{name}")
+        else:
+            words.append(f"{name}={_short(value)}")
     check = next(r.check for r in report.results if any(c is case for c in r.cases))
     got = case.reply.arrays or []
     return {
@@ -78,7 +87,7 @@ def _as_data(array: np.ndarray) -> dict[str, Any]:
 
 def _short(value: Any) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def text(said: dict[str, Any], hint: str = "") -> str:
@@ -100,7 +109,7 @@ def text(said: dict[str, Any], hint: str = "") -> str:
         lines += ["", "What holds of your code, and what does not:"]
         lines += [f"  {'yes' if p['holds'] else ' no'}  {p['title']}" for p in said["holds"]]
     if said["printed"]:
-        lines += ["", "Your code printed:", _indented(said["printed"].rstrip()[-600:])]
+        lines += ["", "Your code printed:", _indented(_end_of(said["printed"]))]
     if hint and not said["passed"]:
         lines += ["", hint]
     return "\n".join(lines)
@@ -129,7 +138,7 @@ def _outcome(case: dict[str, Any]) -> list[str]:
             left += [""] * (rows - len(left))
             right += [""] * (rows - len(right))
             lines += [f"  {a:{width}}    {b}".rstrip() for a, b in zip(left, right, strict=True)]
-        if wrong is not None and np.any(wrong):
+        if wrong is not None and np.any(wrong) and np.size(wrong) > 1:
             count = int(np.sum(wrong))
             lines += ["", f"  {count} of {np.size(wrong)} wrong, marked {WRONG}"]
     return lines
@@ -185,6 +194,14 @@ def _number(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e6:
         return str(int(value))
     return str(value) if isinstance(value, int) else f"{value:.4g}"
+
+
+def _end_of(printed: str, most: int = 600) -> str:
+    """The last of what was printed, from a whole line on where there is one."""
+    if len(printed.rstrip()) <= most:
+        return printed.rstrip()
+    last = printed.rstrip()[-most:]
+    return "...\n" + (last.partition("\n")[2] or last)
 
 
 def _indented(words: str, by: int = 2) -> str:

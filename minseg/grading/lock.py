@@ -5,6 +5,7 @@ bubblewrap (Linux): no network, no other process in sight, and nothing to read b
 library and the packages that the exercise names; or by a container.
 """
 
+import contextlib
 import os
 import queue
 import select
@@ -18,11 +19,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
-from minseg.grading import worker
+from minseg.grading import seccomp, worker
 
 SCRIPT = Path(worker.__file__).resolve()
 ENVIRONMENT = {
@@ -52,11 +53,12 @@ class Lock:
     name: str
     command: Callable[[list[str]], list[str]]  # packages -> command
     user: int | None = None  # the unprivileged user it runs as, where it is not our own
-    processes: int | None = None  # there when its user starts one; more than these cannot be started
+    processes: int | None = None  # of its user, the worker itself counted; None: not bounded here
     namespace: bool = False  # killed whole, by killing its first process
-    environment: Callable[[], dict[str, str]] = lambda: ENVIRONMENT | {
-        name: os.environ[name] for name in KEPT if name in os.environ
-    }
+    network: bool = False  # open, and the list of processes with it
+    environment: Callable[[], dict[str, str]] = lambda: (
+        ENVIRONMENT | {name: os.environ[name] for name in KEPT if name in os.environ}
+    )
     after: Callable[[list[str]], None] = lambda command: None  # what ends it besides killing it
 
 
@@ -113,6 +115,7 @@ def bubblewrap() -> Lock:
     roots = [Path("/usr"), base]
 
     line = [program, "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session"]
+    line += ["--as-pid-1"]  # nothing of bubblewrap's beside it, which it could meddle with
     line += ["--disable-userns"] if release >= (0, 8) else []
     libraries = [root / name for root in (Path("/"), *roots) for name in ("lib", "lib32", "lib64")]
     for folder in dict.fromkeys(libraries):
@@ -138,13 +141,13 @@ def bubblewrap() -> Lock:
 
     def command(packages: list[str]) -> list[str]:
         given = []
-        for source in sources(packages):  # where they always are: their libraries look for each other
+        for source in sources(packages):  # in its own place, where its libraries are looked for
             given += ["--ro-bind", str(source), str(source)]
         return [*line, *given, *end, *places(packages)]
 
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     user = _other_user() if root else None
-    return Lock(f"bubblewrap {version[-1]}", command, user, processes=2, namespace=True)
+    return Lock(f"bubblewrap {version[-1]}", command, user, processes=1, namespace=True)
 
 
 def container(engine: str, image: str) -> Lock:
@@ -209,7 +212,7 @@ def other_user() -> Lock:
             shutil.rmtree(line[-1], ignore_errors=True)
 
     name = "another user in a container, network open"
-    return Lock(name, command, _other_user(), processes=1, after=after)
+    return Lock(name, command, _other_user(), processes=1, network=True, after=after)
 
 
 def _other_user() -> int:
@@ -236,13 +239,17 @@ class Session:
 
     def __init__(self, lock: Lock, packages: list[str]) -> None:
         self.lock, self.packages = lock, packages
-        self.number = 0
+        self.number, self.ended = 0, False
         self.folder = tempfile.TemporaryDirectory(prefix="minseg-", ignore_cleanup_errors=True)
         self.line = lock.command(packages)
-        read, write = os.pipe() if lock.namespace else (-1, -1)
-        line = list(self.line)
-        if lock.namespace:  # bubblewrap tells there which process is the first of its namespace
+        line, given, read = list(self.line), [], -1
+        if lock.namespace:  # bubblewrap says there which process is the first of its namespace
+            read, write = os.pipe()
             line[1:1] = ["--info-fd", str(write)]
+            given = [write]
+            if refused := seccomp.program():
+                given += [_holding(refused)]
+                line[1:1] = ["--seccomp", str(given[-1])]
         options: dict[str, Any] = dict(
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             cwd=self.folder.name, env=lock.environment(),
@@ -251,12 +258,14 @@ class Session:
             os.chown(self.folder.name, lock.user, lock.user)
             options |= dict(user=lock.user, group=lock.user, extra_groups=[])
         if os.name == "posix":
-            options |= dict(start_new_session=True, pass_fds=[write] if lock.namespace else [])
-        self.process = subprocess.Popen(line, **options)
-        self.first = -1  # a handle on the namespace's first process
-        if lock.namespace:
-            os.close(write)
-            self.first = _handle(read)
+            options |= dict(start_new_session=True, pass_fds=given)
+        try:
+            self.process = subprocess.Popen(line, **options)
+        finally:
+            for number in given:
+                os.close(number)
+        # A handle on the namespace's first process.
+        self.first = _handle(read) if lock.namespace else -1
         self.calls: queue.SimpleQueue = queue.SimpleQueue()
         self.replies: queue.SimpleQueue = queue.SimpleQueue()
         self.thread = threading.Thread(target=self._talk, daemon=True)
@@ -293,8 +302,7 @@ class Session:
 
     def _talk(self) -> None:
         """In a thread of its own, since both writing and reading may hang: call by call."""
-        to, of = self.process.stdin, self.process.stdout
-        assert to is not None and of is not None
+        to, of = cast(BinaryIO, self.process.stdin), cast(BinaryIO, self.process.stdout)
         while (call := self.calls.get()) is not None:
             try:
                 worker.write_call(to, call)
@@ -322,8 +330,11 @@ class Session:
         Raises:
             LockError: something still lives.
         """
+        if self.ended:  # by now, its number may be another process's
+            return
+        self.ended = True
         self.calls.put(None)
-        if self.first >= 0:  # straight, since student code may have meddled with what stands between
+        if self.first >= 0:
             _quietly(signal.pidfd_send_signal, self.first, signal.SIGKILL)
         if os.name == "posix":
             _quietly(os.killpg, self.process.pid, signal.SIGKILL)
@@ -333,7 +344,6 @@ class Session:
         if self.first >= 0:  # it ends last of all in its namespace
             dead, _, _ = select.select([self.first], [], [], DYING)
             os.close(self.first)
-            self.first = -1
             if not dead:
                 raise LockError(f"a worker's processes did not end within {DYING:g} seconds")
         if self.lock.user is not None:
@@ -366,11 +376,17 @@ def _handle(read: int) -> int:
         return -1  # it did not even start
 
 
+def _holding(data: bytes) -> int:
+    """A pipe that holds a little data, to be read once."""
+    read, write = os.pipe()
+    os.write(write, data)
+    os.close(write)
+    return read
+
+
 def _quietly(do: Callable, *arguments: Any) -> None:
-    try:
+    with contextlib.suppress(OSError, RecursionError):  # the latter: folders 1000 deep
         do(*arguments)
-    except (OSError, RecursionError):  # the latter: folders within folders, 1000 deep
-        pass
 
 
 def _kill_all_of(user: int) -> None:

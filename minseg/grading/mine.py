@@ -39,6 +39,10 @@ BACKWARD = {
     "cross_entropy": ("void_and_weights", "cross_entropy_gradient"),
 }
 
+IN_THE_NETWORK = {name for pairs in FORWARD.values() for name, _ in pairs} | {
+    name for name, _ in BACKWARD.values()
+}
+
 
 @dataclass
 class Tally:
@@ -81,7 +85,7 @@ class Mine:
         """The op as the network calls it: the student's function where it can take these arguments."""
         signature = inspect.signature(library)
         pair = self.exercise_for(op)
-        changed = pair and self.work.changed(self.work.course.exercise(pair[0]))
+        changed = pair and self.work.changed(pair[0])
         whose = "library" if pair is None else f"mine{CHANGED}" if changed else "mine"
         tally = self.tallies.setdefault(op, Tally(whose))
 

@@ -66,6 +66,14 @@ class Work:
             self._write(self.file(exercise.name), exercise.stub)
         return [self.file(exercise.name) for exercise in new]
 
+    def must_exist(self) -> None:
+        """Raise a ValueError where there is no folder yet: perhaps it lies elsewhere."""
+        if not self.folder.is_dir():
+            raise ValueError(
+                f"there is no {FOLDER} at or above {Path.cwd()}: go to where yours is, or begin here "
+                f"with `{COMMAND} exercises`"
+            )
+
     def source(self, exercise: Exercise) -> str:
         """What the student wrote.
 
@@ -98,12 +106,27 @@ class Work:
         return kept
 
     def passed(self, name: str) -> bool:
-        """Did the exercise pass, at some time?"""
-        return bool(self.record.get(name, {}).get("passed"))
+        """Did the exercise pass, at some time, and is not the stub again?"""
+        if not self.record.get(name, {}).get("passed"):
+            return False
+        return self._text(name).strip() not in ("", self.course.exercise(name).stub.strip())
 
-    def changed(self, exercise: Exercise) -> bool:
+    def mark(self, name: str) -> str:
+        """[x] passed, [~] passed but changed since, [ ] not yet."""
+        if not self.passed(name):
+            return "[ ]"
+        return "[~]" if self.changed(name) else "[x]"
+
+    def changed(self, name: str) -> bool:
         """Is the file another one than when it passed?"""
-        return self.record.get(exercise.name, {}).get("passed") != _hash(self.source(exercise))
+        return self.record.get(name, {}).get("passed") != _hash(self._text(name))
+
+    def _text(self, name: str) -> str:
+        """What stands in a file; nothing where it is missing or no text."""
+        try:
+            return self.file(name).read_text(encoding="utf-8-sig")
+        except (OSError, UnicodeDecodeError):
+            return ""
 
     def next_unsolved(self) -> str | None:
         """The first exercise, in the order of the lectures, that did not pass yet."""
@@ -133,17 +156,17 @@ class Work:
             lines.append(f"{notebook:42} [{bar}] {done}/{len(entries)}")
             for entry in entries:
                 number += 1
-                mark = "[x]" if self.passed(entry["name"]) else "[ ]"
+                mark = self.mark(entry["name"])
                 lines.append(
                     f"  {number:2} {mark} {entry['name']:28} {entry['minutes']:3} min  {entry['title']}"
                 )
+        if any(self.mark(name) == "[~]" for name in self.course.names):
+            lines += ["", "[~] changed since it passed: check it again"]
         return "\n".join(lines)
 
     def drawing(self) -> str:
         """The U-Net drawn from the exercises."""
-        names = {
-            name: f"[{'x' if self.passed(name) else ' '}] {name}" for name in self.course.names
-        }
+        names = {name: f"{self.mark(name)} {name}" for name in self.course.names}
         return DRAWING.format_map(_Unknown(names)).strip("\n")
 
 
