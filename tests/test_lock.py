@@ -224,6 +224,14 @@ print(alive(another.user))
 
 @needs_bubblewrap
 @needs_root
+def test_root_hands_the_worker_to_another_user_wherever_python_lies():
+    lock = bubblewrap()
+    assert lock.user is not None
+    probe.must_hold(lock)
+
+
+@needs_bubblewrap
+@needs_root
 def test_another_user_gets_a_copy_of_minseg_where_it_is_allowed_and_it_is_taken_back():
     said = run_code("""
 session = load(other_user(), "import minseg.functional", ["numpy", "minseg"])

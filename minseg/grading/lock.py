@@ -53,6 +53,7 @@ class Lock:
     name: str
     command: Callable[[list[str]], list[str]]  # packages -> command
     user: int | None = None  # the unprivileged user it runs as, where it is not our own
+    become: tuple[str, ...] = ()  # the command by which it becomes that user, where there is one
     processes: int | None = None  # of its user, the worker itself counted; None: not bounded here
     namespace: bool = False  # killed whole, by killing its first process
     network: bool = False  # open, and the list of processes with it
@@ -147,7 +148,33 @@ def bubblewrap() -> Lock:
 
     root = hasattr(os, "geteuid") and os.geteuid() == 0
     user = _other_user() if root else None
-    return Lock(f"bubblewrap {version[-1]}", command, user, processes=1, namespace=True)
+    become = _becoming(program, user, [python, *map(str, (base, sys.prefix))]) if user else ()
+    name = f"bubblewrap {version[-1]}"
+    return Lock(name, command, user, become, processes=1, namespace=True)
+
+
+def _becoming(program: str, user: int, needed: list[str]) -> tuple[str, ...]:
+    """The command by which root runs another as that user; none where the system's own way will do.
+
+    It will not where Python lies in a folder that nobody else may enter, such as /root. Then a
+    first bubblewrap hides that folder behind an empty one with only what is needed in it.
+    """
+    paths = [Path(path).resolve() for path in needed]
+    closed = {p for path in paths for p in path.parents if not p.stat().st_mode & 0o001}
+    switch = shutil.which("setpriv")
+    if not closed or switch is None:
+        return ()
+    line = [program, "--bind", "/", "/", "--dev-bind", "/dev", "/dev"]
+    for folder in sorted(closed):
+        line += ["--tmpfs", str(folder), "--chmod", "0755", str(folder)]
+    for path in paths:
+        if not closed.isdisjoint(path.parents):
+            for above in reversed(path.parents):  # made anew, and open to all
+                if not closed.isdisjoint(above.parents):
+                    line += ["--dir", str(above), "--chmod", "0755", str(above)]
+            line += ["--ro-bind", str(path), str(path)]
+    line += ["--die-with-parent", "--"]
+    return (*line, switch, f"--reuid={user}", f"--regid={user}", "--clear-groups")
 
 
 def container(engine: str, image: str) -> Lock:
@@ -256,11 +283,12 @@ class Session:
         )  # fmt: skip
         if lock.user is not None:
             os.chown(self.folder.name, lock.user, lock.user)
-            options |= dict(user=lock.user, group=lock.user, extra_groups=[])
+            if not lock.become:
+                options |= dict(user=lock.user, group=lock.user, extra_groups=[])
         if os.name == "posix":
             options |= dict(start_new_session=True, pass_fds=given)
         try:
-            self.process = subprocess.Popen(line, **options)
+            self.process = subprocess.Popen([*lock.become, *line], **options)
         finally:
             for number in given:
                 os.close(number)

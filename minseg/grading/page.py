@@ -152,7 +152,7 @@ def _failing(case: dict[str, Any]) -> list[str]:
         marks = _flat(wrong)
         if len(pairs) > 1 and wrong is not None and not any(marks):
             continue  # this one is right
-        which = f" {number + 1}" if len(pairs) > 1 else ""
+        which = f", output {number + 1}" if len(pairs) > 1 else ""
         parts += [
             '<div class="arrays">',
             _array(f"expected{which}", want),
