@@ -23,25 +23,38 @@ def empty(shape: tuple[int, ...], like: Array) -> Array:
     return (memory if xp is np else xp).empty(shape, like.dtype)
 
 
-def by_channel(work: Callable[..., None], *arrays: Array) -> None:
+def by_channel(work: Callable[..., None], *arrays: Array, axis: int = 1) -> None:
     """work(*arrays), a block of channels at a time: work(*(array[:, block] for array in arrays)).
 
-    arrays (N, C, ...) or (1, C, ...), the same C in all; some of them are for `work` to fill.
+    arrays (N, C, ...) or (1, C, ...), the same C in all; some of them are for `work` to fill. With
+    axis=0 they are (N, ...), and the blocks are of whole images.
     """
     x = arrays[0]
-    if array_module(x) is not np or x.ndim < 2 or x.nbytes < LEAST_BYTES or x.dtype == object:
+    if array_module(x) is not np or x.ndim <= axis or x.nbytes < LEAST_BYTES or x.dtype == object:
         work(*arrays)
         return
-    C = x.shape[1]
+    before = (slice(None),) * axis
+    C = x.shape[axis]
     size = -(-C // min(C, -(-x.nbytes // BLOCK_BYTES)))
-    for_each(lambda n: work(*(a[:, n * size : (n + 1) * size] for a in arrays)), -(-C // size))
+
+    def of_block(number: int) -> None:
+        block = (*before, slice(number * size, (number + 1) * size))
+        work(*(array[block] for array in arrays))
+
+    for_each(of_block, -(-C // size))
 
 
-def dot(x: Array, y: Array) -> Array:
+def total(x: Array) -> Array:
+    """The sum over each channel: (N, C, ...) -> (1, C, 1, ...)."""
+    return dot(x, None)
+
+
+def dot(x: Array, y: Array | None) -> Array:
     """The sum of x * y over each channel: (N, C, ...), (N, C, ...) -> (1, C, 1, ...)."""
     axes = (0, *range(2, x.ndim))
     if array_module(x) is np and x.dtype.kind == "f" and x.ndim > 2:
-        rows = (*x.shape[:2], -1)
-        each = np.vecdot(x.reshape(rows), y.reshape(rows))  # (N, C)
+        rows = x.reshape(*x.shape[:2], -1)  # (N, C, L); BLAS adds up a row faster than sum does
+        other = np.ones(rows.shape[2], x.dtype) if y is None else y.reshape(rows.shape)
+        each = np.vecdot(rows, other)  # (N, C)
         return each.sum(axis=0).reshape(1, -1, *(1,) * (x.ndim - 2))
-    return (x * y).sum(axis=axes, keepdims=True)
+    return (x if y is None else x * y).sum(axis=axes, keepdims=True)

@@ -124,6 +124,17 @@ def build_parser() -> argparse.ArgumentParser:
     prove.add_argument("claim", nargs="?", metavar="NAME|FILE.py", help="a claim, or your own file")
     prove.add_argument("--all", action="store_true", help="all claims")
 
+    bench = _command(
+        commands, "bench", _bench, "how fast are the ops here, beside PyTorch where it is installed",
+        "Times the ops, forward and backward, and one training step of the U-Net, op by op, against "
+        "what this machine can do at most; beside PyTorch, in turns, where it is installed.",
+    )  # fmt: skip
+    bench.add_argument("--json", type=Path, metavar="FILE", help="write every figure to a file")
+    bench.add_argument("--picture", type=Path, metavar="FILE", help="draw the roofline: bench.png")
+    bench.add_argument("--quick", action="store_true", help="fewer rounds: half a minute")
+    bench.add_argument("--threads", type=int, metavar="N",
+                       help="processor threads (default: every core)")  # fmt: skip
+
     lectures = _command(
         commands, "lectures", _lectures,
         "copy the lecture notebooks to a place of your own and open them in JupyterLab",
@@ -367,6 +378,14 @@ def _prove(chosen: argparse.Namespace) -> int:
     else:
         print(claims.at_length(chosen.claim))
     return 0
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    from minseg import bench, set_num_threads
+
+    if chosen.threads is not None:
+        set_num_threads(chosen.threads)
+    return bench.main(chosen.json, chosen.picture, chosen.quick)
 
 
 def _lectures(chosen: argparse.Namespace) -> int:

@@ -17,6 +17,9 @@ from minseg.threads import for_each
 # Columns per unit of work: 512 KB multiplies too little at a time, 8 MB spills.
 STRIP_BYTES = 2 << 20
 LEAST_BYTES = 1 << 18  # smaller work is not worth sharing out
+# OpenBLAS multiplies matrices of up to so many multiplications as they are, where AVX-512 serves it;
+# larger ones it packs first, which costs more than it gains where one matrix is slim.
+UNPACKED = 1_000_000
 
 
 class Axis(NamedTuple):
@@ -116,15 +119,46 @@ def side_by_side(x: np.ndarray, rows: Axis, cols: Axis, first: int, last: int) -
     return columns.reshape(matrix)
 
 
-def by_rows(rows: Axis) -> tuple[int, Axis, int]:
+def pieces(a: int, b: int, L: int) -> int:
+    """Into how many equal pieces to cut L, so that products of a x b x piece go unpacked; or 1."""
+    count = -(-L * a * b // UNPACKED)
+    while count < L and L % count:
+        count += 1
+    return count if 128 * count <= L else 1
+
+
+def product(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = a @ b: (M, K) x (K, L) -> (M, L), in pieces along L."""
+    count = pieces(len(a), len(b), b.shape[1])
+    if count > 1:  # (M, K) x (P, K, L/P) -> (P, M, L/P)
+        b, out = (m.reshape(len(m), count, -1).swapaxes(0, 1) for m in (b, out))
+    np.matmul(a, b, out=out)
+
+
+def product_over_pixels(a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """out = a @ b^T: (M, L) x (N, L) -> (M, N), the longer of the two first is quicker."""
+    if len(a) < len(b):
+        product_over_pixels(b, a, out.T)
+        return
+    count = pieces(len(a), len(b), a.shape[1]) if len(a) * len(b) <= 1024 else 1
+    if count == 1:
+        np.matmul(a, b.T, out=out)
+        return
+    a, b = (m.reshape(len(m), count, -1).swapaxes(0, 1) for m in (a, b))
+    # (P, M, L/P) x (P, L/P, N) -> (P, M, N)
+    np.matmul(a, b.swapaxes(1, 2)).sum(axis=0, out=out)
+
+
+def by_rows(C: int, rows: Axis) -> tuple[int, Axis, int]:
     """A kernel of three rows as three kernels of one row: how many, their Axis, and the rows that
-    only some of them see. Where the stride or a small map forbids it, the kernel as it is.
+    only some of them see. Where the stride or a small map forbids it, or for so few channels C that the
+    products would be slim, the kernel as it is.
 
     Then only the taps along a row need laying side by side, a third of the copying, and one product
     serves all rows of the kernel, which is quicker: with few channels its cost is reading the columns.
     """
     beyond = rows.hop * (rows.taps - 1)
-    if rows.step == 1 and 2 * beyond <= rows.size:
+    if rows.step == 1 and 2 * beyond <= rows.size and C > 4:
         return rows.taps, rows._replace(taps=1), beyond
     return 1, rows, 0
 
@@ -137,7 +171,7 @@ def correlate(
     source (N, C, H, W), weights (O, C, taps, taps) -> out (N, O, rows.size, cols.size), in place.
     """
     N, O = len(source), len(weights)
-    kernel_rows, taken, beyond = by_rows(rows)
+    kernel_rows, taken, beyond = by_rows(source.shape[1], rows)
     # (O, C, taps, taps) -> (taps, O, C, taps) -> (taps*O, C*taps), or (O, C*taps*taps)
     matrix = weights.transpose(2, 0, 1, 3) if kernel_rows > 1 else weights
     matrix = matrix.reshape(kernel_rows * O, -1)
@@ -150,12 +184,12 @@ def correlate(
         n = len(target)
         if len(matrix) == O and n == 1 and target[0, 0].flags.c_contiguous:
             # (O, CKK) x (CKK, L) -> (O, L), straight into place
-            np.matmul(matrix, columns, out=target.reshape(O, -1))
+            product(matrix, columns, target.reshape(O, -1))
             return
-        product = scratch("product", (len(matrix), columns.shape[1]), out.dtype)
-        np.matmul(matrix, columns, out=product)  # (taps*O, C*taps) x (C*taps, L) -> (taps*O, L)
+        sums = scratch("product", (len(matrix), columns.shape[1]), out.dtype)
+        product(matrix, columns, sums)  # (taps*O, C*taps) x (C*taps, L) -> (taps*O, L)
         height = last - first
-        parts = product.reshape(kernel_rows, O, n, height + beyond, cols.size).swapaxes(1, 2)
+        parts = sums.reshape(kernel_rows, O, n, height + beyond, cols.size).swapaxes(1, 2)
         shifted = [parts[u, :, :, rows.hop * u :][:, :, :height] for u in range(kernel_rows)]
         if kernel_rows == 1:
             target[...] = shifted[0]
@@ -167,6 +201,32 @@ def correlate(
     for_each(work, len(strips))
 
 
+def spread_apart(maps: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
+    """out[n, c, KH*i + u, KW*j + v] = sum over o of weights[o,c,u,v] * maps[n,o,i,j], in place.
+
+    Spreading with a stride of the kernel's own size: no two copies of the kernel meet.
+    maps (N, O, rows, cols), weights (O, C, KH, KW) -> out (N, C, KH*rows, KW*cols).
+    """
+    N, O, height, width = maps.shape
+    C, KH, KW = weights.shape[1:]
+    matrix = weights.transpose(2, 3, 1, 0).reshape(-1, O)  # (O, C, KH, KW) -> (KH*KW*C, O)
+    rows, cols = Axis(0, 1, 1, 1, height), Axis(0, 1, 1, 1, width)
+    strips = cut(N, O + len(matrix), height, width, maps.itemsize)
+
+    def work(number: int) -> None:
+        images, first, last = strips[number]
+        columns = side_by_side(maps[images], rows, cols, first, last)
+        sums = scratch("product", (len(matrix), columns.shape[1]), out.dtype)
+        product(matrix, columns, sums)  # (KH*KW*C, O) x (O, L) -> (KH*KW*C, L)
+        parts = sums.reshape(KH, KW, C, -1, last - first, width)
+        target = out[images, :, KH * first : KH * last]
+        for u in range(KH):
+            for v in range(KW):
+                target[:, :, u::KH, v::KW] = parts[u, v].swapaxes(0, 1)
+
+    for_each(work, len(strips))
+
+
 def correlate_weights(source: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis) -> np.ndarray:
     """dw[o,c,u,v] = sum over n,i,j of dy[n,o,i,j] * source[n, c, where tap (u,v) of (i,j) reads]
 
@@ -174,7 +234,7 @@ def correlate_weights(source: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis
     """
     N, C = source.shape[:2]
     O = dy.shape[1]
-    kernel_rows, taken, beyond = by_rows(rows)
+    kernel_rows, taken, beyond = by_rows(C, rows)
     taps = C * taken.taps * cols.taps
     strips = cut(N, taps + kernel_rows * O, rows.size, cols.size, source.itemsize)
     parts = np.empty((len(strips), taps, kernel_rows * O), source.dtype)
@@ -195,16 +255,11 @@ def correlate_weights(source: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis
                 shifted[u, :, :, :top] = 0
                 shifted[u, :, :, top + height :] = 0
             maps = shifted.reshape(kernel_rows * O, -1)
-        # (C*taps, L) x (L, taps*O) -> (C*taps, taps*O), quicker with the long side first
-        if len(columns) >= len(maps):
-            np.matmul(columns, maps.T, out=parts[number])
-        else:
-            np.matmul(maps, columns.T, out=parts[number].reshape(len(maps), -1))
+        # (C*taps, L) x (L, taps*O) -> (C*taps, taps*O)
+        product_over_pixels(columns, maps, parts[number])
 
     for_each(work, len(strips))
     dw = parts.sum(axis=0)  # in strip order, whichever thread was first: the same bits every time
-    if taps < kernel_rows * O:
-        dw = dw.reshape(-1, taps).T
     # (C, taps, taps, O) or, by rows, (C, taps, KH, O) -> (O, C, KH, KW)
     if kernel_rows > 1:
         dw = dw.reshape(C, cols.taps, kernel_rows, O).transpose(3, 0, 2, 1)

@@ -31,7 +31,8 @@ ORDER = [
     "plot.py", "strips.py", "cuda.py", "windows.py", "tensor.py", "functional/", "loops.py",
     "check.py", "nn.py", "optim.py", "metrics.py", "models/", "data/", "segmenter.py", "train.py",
     "anatomy.py", "classics.py", "formal.py", "verdict.py", "question.py", "proofs.py", "claims/",
-    "__init__.py", "lectures.py", "grading/", "demo.py", "cli.py", "__main__.py",
+    "roofline.py", "bench.py", "__init__.py", "lectures.py", "grading/", "demo.py", "cli.py",
+    "__main__.py",
 ]  # fmt: skip
 
 

@@ -11,6 +11,7 @@ import minseg.functional as F
 from minseg import channels, memory
 from minseg.tensor import Tensor
 from minseg.threads import for_each
+from minseg.windows import Windows
 
 SHAPE = (2, 3, 128, 128)
 
@@ -159,3 +160,19 @@ def test_a_forked_child_may_borrow_though_the_lock_was_taken(lender):
         if child == 0:
             os._exit(0 if memory.empty(SHAPE, np.float32).shape == SHAPE else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize("sizes", [(3, 16), (16, 16), (16, 3), (1, 1), (40, 8)])
+@pytest.mark.parametrize("kernel", [(3, 1, 1), (1, 1, 0), (2, 2, 0), (4, 2, 1)])
+def test_matrix_products_in_pieces_are_those_of_the_plain_definition(sizes, kernel):
+    C, O = sizes
+    k, stride, padding = kernel
+    rng = np.random.default_rng(2)
+    windows = Windows((64, 50), (k, k), (stride, stride), ((padding, padding),) * 2)
+    x = rng.integers(-9, 10, (2, C, 64, 50))
+    w = rng.integers(-9, 10, (O, C, k, k))
+    y = rng.integers(-9, 10, (2, O, windows.OH, windows.OW))
+    fx, fw, fy = (a.astype(np.float32) for a in (x, w, y))  # small whole numbers: sums are exact
+    np.testing.assert_array_equal(windows.slide(fx, fw), windows.slide(x, w))
+    np.testing.assert_array_equal(windows.spread(fy, fw), windows.spread(y, w))
+    np.testing.assert_array_equal(windows.overlap(fx, fy), windows.overlap(x, y))

@@ -27,7 +27,13 @@ def test_every_file_it_names_exists():
     names = re.findall(r"`([\w/]+(?:\.py|/))`", README)
     assert len(names) > 40
     for name in names:
-        if name not in ("minseg-demo/", "minseg_work/lectures/", "minseg_work/exercises/", "photos/images/", "photos/masks/"):
+        if name not in (
+            "minseg-demo/",
+            "minseg_work/lectures/",
+            "minseg_work/exercises/",
+            "photos/images/",
+            "photos/masks/",
+        ):
             assert (ROOT / "minseg" / name).exists() or (ROOT / name).exists(), name
 
 

@@ -98,9 +98,14 @@ def softmax(x: Array, dim: int = 1) -> Any:
 def log_softmax_values(x: Array, axis: int) -> Array:
     """log(softmax(x)) without a logarithm of zero."""
     xp = array_module(x)
-    y = x - x.max(axis=axis, keepdims=True)
-    y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
-    return y
+    values = empty(x.shape, x)
+
+    def of_block(x: Array, y: Array) -> None:
+        xp.subtract(x, x.max(axis=axis, keepdims=True), out=y)
+        y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
+
+    by_channel(of_block, x, values, axis=0 if axis % x.ndim else 1)
+    return values
 
 
 @differentiable

@@ -11,6 +11,7 @@ import numpy as np
 
 from minseg.arguments import array, floats, integer, one_of
 from minseg.backend import Array, array_module
+from minseg.channels import by_channel, empty
 from minseg.functional.activation import log_softmax_values
 from minseg.tensor import differentiable
 
@@ -127,11 +128,17 @@ def cross_entropy(
     log_p = log_softmax_values(logits, 1)
 
     def grad_logits(dy: Array) -> Array:
+        per_pixel = xp.broadcast_to(wanted.per_pixel(dy), wanted.labels.shape)
         t = wanted.distribution(log_p)
-        dx = xp.exp(log_p).reshape(t.shape)
-        dx *= t.sum(axis=1, keepdims=True)
-        dx -= t
-        dx *= wanted.per_pixel(dy)
+        dx = empty(t.shape, t)
+
+        def of_images(t: Array, dx: Array, log_p: Array, per_pixel: Array) -> None:
+            xp.exp(log_p, out=dx)
+            dx *= t.sum(axis=1, keepdims=True)
+            dx -= t
+            dx *= per_pixel
+
+        by_channel(of_images, t, dx, log_p.reshape(t.shape), per_pixel, axis=0)
         return dx.reshape(logits.shape)
 
     return wanted.loss(log_p), (grad_logits, None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from minseg.arguments import array, floats
 from minseg.backend import Array, array_module
-from minseg.channels import by_channel, dot, empty
+from minseg.channels import by_channel, dot, empty, total
 from minseg.functional.basic import once
 from minseg.tensor import differentiable
 
@@ -50,7 +50,6 @@ def batch_norm(
         raise ValueError(f"batch_norm: eps must be a number above 0, got {eps!r}")
     if (running_mean is None) != (running_var is None):
         raise ValueError("batch_norm: give running_mean and running_var together, or neither")
-    axes = (0, *range(2, x.ndim))
     each = (1, C) + (1,) * (x.ndim - 2)  # per-channel numbers, shaped to broadcast over x
     count = x.size // C
     of_batch = training or running_mean is None
@@ -69,7 +68,7 @@ def batch_norm(
     def normalise(x: Array, y: Array, mean: Array, var: Array, *others: Array) -> None:
         scale, slope, shift = others
         if of_batch:
-            mean[...] = x.sum(axis=axes, keepdims=True) / count
+            mean[...] = total(x) / count
         xp.subtract(x, mean, out=y)
         if of_batch:
             var[...] = dot(y, y) / count
@@ -88,7 +87,7 @@ def batch_norm(
 
         def of_block(dy: Array, x: Array, dx: Array, *others: Array) -> None:
             mean, scale, slope, dslope, dshift = others
-            dshift[...] = dy.sum(axis=axes, keepdims=True)
+            dshift[...] = total(dy)
             xp.subtract(x, mean, out=dx)
             dslope[...] = dot(dy, dx) * scale
             if of_batch:

@@ -15,6 +15,7 @@ import numpy as np
 from minseg import cuda
 from minseg.arguments import Pair, array, floats, images, integer, pair
 from minseg.backend import Array, array_module
+from minseg.channels import empty
 from minseg.functional.basic import takes_planes
 from minseg.functional.resize import adaptive_matrix, resize
 from minseg.strips import Axis
@@ -188,27 +189,40 @@ def max_pool2d(
     return (y, row * x.shape[3] + column), (grad_x,)
 
 
-def _put_last(x: Array, places: Array, size: int) -> tuple[Array, Callable[[], Array]]:
-    """y (N, C, size) with y[n, c, places[n,c,l]] = x[n,c,l], the last l winning; and which l won.
+def _put_last(x: Array, places: Array, size: int) -> tuple[Array, Callable[[Array], Array]]:
+    """y (N, C, size) with y[n, c, places[n,c,l]] = x[n,c,l], the last l winning; and its gradient.
 
-    x and places (N, C, L). Who won is found when asked, as true and false (N, C, L).
+    x and places (N, C, L). The gradient takes dy (N, C, size) to dx (N, C, L).
     """
     xp = array_module(x)
     order = xp.broadcast_to(xp.arange(x.shape[2]), places.shape)
-    y = xp.zeros((*x.shape[:2], size), x.dtype)
     if xp is np:  # NumPy promises that the last of several values stays
-        np.put_along_axis(y, places, x, axis=2)
+        N, C, _ = x.shape
+        flat = (places + size * np.arange(N * C).reshape(N, C, 1)).reshape(-1)
+        y = empty((N, C, size), x)
+        y[...] = 0
+        y.reshape(-1)[flat] = x.reshape(-1)
 
-        def stays() -> Array:
-            owner = np.zeros(y.shape, order.dtype)
-            np.put_along_axis(owner, places, order, axis=2)
-            return np.take_along_axis(owner, places, axis=2) == order
+        def grad(dy: Array) -> Array:
+            dx = dy.reshape(-1)[flat].reshape(x.shape)
+            met = np.zeros(dy.size, bool)
+            met[flat] = True
+            if np.count_nonzero(met) == flat.size:  # no two went to one place
+                return dx
+            owner = np.zeros(dy.size, order.dtype)
+            owner[flat] = order.reshape(-1)
+            return np.where(owner[flat].reshape(x.shape) == order, dx, 0)
 
-        return y, stays
+        return y, grad
     # CuPy promises nothing, so ask who is last
     owners = cuda.last_owner(places, size)
     y = xp.where(owners < 0, 0, xp.take_along_axis(x, xp.maximum(owners, 0), axis=2))
-    return y, lambda: xp.take_along_axis(owners, places, axis=2) == order
+
+    def grad_on_card(dy: Array) -> Array:
+        stays = xp.take_along_axis(owners, places, axis=2) == order
+        return xp.where(stays, xp.take_along_axis(dy, places, axis=2), 0)
+
+    return y, grad_on_card
 
 
 @differentiable
@@ -261,11 +275,10 @@ def max_unpool2d(
         )
     N, C, H, W = x.shape
     flat = xp.ascontiguousarray(indices).reshape(N, C, H * W)  # so that "last" means reading order
-    y, stays = _put_last(x.reshape(N, C, H * W), flat, OH * OW)
+    y, gradient = _put_last(x.reshape(N, C, H * W), flat, OH * OW)
 
     def grad_x(dy: Array) -> Array:
-        dx = xp.take_along_axis(dy.reshape(N, C, OH * OW), flat, axis=2)
-        return xp.where(stays(), dx, 0).reshape(x.shape)
+        return gradient(dy.reshape(N, C, OH * OW)).reshape(x.shape)
 
     return y.reshape(N, C, OH, OW), (grad_x, None)
 
