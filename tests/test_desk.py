@@ -24,7 +24,7 @@ from minseg.grading.work import FOLDER, Work
 ROOT = Path(__file__).parent.parent
 COURSE = Course(ROOT / "exercises")
 EXERCISE = COURSE.exercise("conv_transpose2d")
-WRONG = {answer.write.__name__: answer for answer in EXERCISE.all_of(Answer)}
+WRONG = {answer.name: answer for answer in EXERCISE.all_of(Answer)}
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ def test_a_stub_holds_no_solution_and_nothing_of_the_teachers(desk):
 
 
 def test_the_feedback_of_a_wrong_answer_says_most_useful_things_first():
-    said = said_of(EXERCISE.submission(WRONG["overwrites"]))
+    said = said_of(WRONG["overwrites"].source)
     assert in_order(
         said, "- copies that overlap add up", "The smallest failing case", "conv_transpose2d(x, w)",
         "expected", "got", "1 of 3 wrong", "Your output equals overwriting instead of adding",
@@ -74,7 +74,7 @@ def test_the_feedback_of_a_wrong_answer_says_most_useful_things_first():
 
 
 def test_a_wrong_shape_is_told_with_both_shapes():
-    said = said_of(EXERCISE.submission(WRONG["one_axis"]))
+    said = said_of(WRONG["one_axis"].source)
     assert re.search(r"returned shape \(1, 1, \d, 3\); expected \(1, 1, \d, 4\)", said)
     assert "Your output equals a stride along the rows only" in said
 
@@ -263,7 +263,7 @@ def test_the_folder_is_found_from_inside_it(desk, monkeypatch):
 
 
 def test_check_in_a_notebook_shows_the_failing_case_as_a_picture(desk, capsys):
-    write(desk, EXERCISE.submission(WRONG["overwrites"]))
+    write(desk, WRONG["overwrites"].source)
     figure = minseg.grading.check("transposed")
     assert "Your output equals overwriting" in capsys.readouterr().out
     assert [axis.get_title() for axis in figure.axes] == ["expected", "got"]
@@ -280,7 +280,7 @@ def test_a_grid_prints_planes_one_below_the_other():
 def test_the_command_checks_hints_and_refuses(desk, capsys, monkeypatch):
     assert main(["exercises"]) == 0
     assert "[ ] conv_transpose2d" in capsys.readouterr().out
-    write(desk, EXERCISE.submission(WRONG["turned"]))
+    write(desk, WRONG["turned"].source)
     assert main(["check", "transposed"]) == 1
     assert (
         "Your output equals the transposed convolution with the kernel turned"
@@ -318,7 +318,7 @@ def test_too_many_lost_calls_and_the_rest_is_not_asked(monkeypatch):
 
 
 def test_the_summary_is_plain_json():
-    for source in (EXERCISE.solution, EXERCISE.stub, EXERCISE.submission(WRONG["turned"])):
+    for source in (EXERCISE.solution, EXERCISE.stub, WRONG["turned"].source):
         said = summary(examine(EXERCISE, source, 1, unlocked()))
         assert json.loads(json.dumps(said)) == said
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from minseg.grading.course import Course
-from minseg.grading.exercise import BEGIN, END, TEACHER, ExerciseError, read
+from minseg.grading.examine import examine
+from minseg.grading.exercise import BEGIN, END, TEACHER, Answer, ExerciseError, read
 from minseg.grading.lock import unlocked
 from minseg.grading.verify import verify
 
@@ -139,3 +140,19 @@ def test_verify_says_all_that_is_wrong_with_an_exercise(tmp_path):
     assert any(line.startswith("there are 1 hints") for line in said)
     assert any(line.startswith("there are 1 other right answers") for line in said)
     assert any(line.startswith("the right answer not_right fails: 'twice'") for line in said)
+
+
+def test_a_wrong_answer_may_be_the_solution_with_a_word_changed(tmp_path):
+    text = BAD.replace("# return y", "").replace(
+        '@wrong("double", "adding x to itself")\ndef adds(x):\n    return x + x\n',
+        'tripled = wrong("double", "three times x", {"2 * x": "3 * x"})\n',
+    )
+    (tmp_path / "double.py").write_text(text, encoding="utf-8")
+    exercise = read(tmp_path / "double.py")
+    tripled = exercise.all_of(Answer)[0]
+    assert (tripled.name, tripled.write(5)) == ("tripled", 15)
+    assert "y = 3 * x" in tripled.source
+    assert examine(exercise, tripled.source, 1, unlocked()).diagnosis == "three times x"
+    (tmp_path / "double.py").write_text(text.replace('2 * x":', '4 * x":'), encoding="utf-8")
+    with pytest.raises(ExerciseError, match=r"double, tripled: no '4 \* x' in the solution"):
+        read(tmp_path / "double.py")

@@ -255,6 +255,7 @@ def _diagnose(exercise: Exercise, results: list[Result]) -> str:
 
 def _is_of(answer: Answer, check: Check, case: Case) -> bool:
     args, kwargs = copies(case.call)
+    assert answer.write is not None
     try:
         with np.errstate(all="ignore"):
             values = as_arrays(answer.write(*args, **kwargs))

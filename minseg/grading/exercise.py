@@ -116,18 +116,40 @@ class Property:
 
 @dataclass
 class Answer:
-    """One way to write a function of the exercise, right or wrong, and a sentence about it."""
+    """One way to write a function of the exercise, right or wrong, and a sentence about it.
+
+    Either `write`, the function itself, or `instead`, what stands in the solution and what stands
+    in this answer instead.
+    """
 
     function: str
     sentence: str
-    write: Callable
+    write: Callable | None = None
+    instead: dict[str, str] = field(default_factory=dict)
+    name: str = ""
+    source: str = ""  # the student's file of who gave this answer
 
-    @property
-    def source(self) -> str:
-        """Its own lines, without the decorator, and the name of the exercise's function for it."""
+    def read(self, name: str, exercise: "Exercise") -> None:
+        """Make its source and its function, once the exercise is known.
+
+        Raises:
+            ExerciseError: `instead` replaces what does not stand in the solution.
+        """
+        self.name = name
+        if self.write is None:
+            self.source = exercise.solution
+            for there, here in self.instead.items():
+                if there not in self.source:
+                    raise ExerciseError(f"{exercise.name}, {name}: no {there!r} in the solution")
+                self.source = self.source.replace(there, here)
+            names: dict[str, Any] = {"__name__": exercise.name}
+            exec(compile(self.source, name, "exec"), names)
+            self.write = names[self.function]
+            return
         lines = textwrap.dedent(inspect.getsource(self.write)).splitlines()
         first = next(n for n, line in enumerate(lines) if line.startswith("def "))
-        return "\n".join([*lines[first:], "", f"{self.function} = {self.write.__name__}", ""])
+        own = "\n".join(lines[first:])
+        self.source = f"{exercise.solution}\n\n{own}\n\n{self.function} = {self.write.__name__}\n"
 
 
 def check(
@@ -143,8 +165,14 @@ def holds(title: str) -> Callable[[Callable], Property]:
     return lambda ask: Property(title, ask)
 
 
-def wrong(function: str, sentence: str) -> Callable[[Callable], Answer]:
-    """Name a wrong answer: the sentence completes "Your output equals"."""
+def wrong(function: str, sentence: str, instead: dict[str, str] | None = None) -> Any:
+    """Name a wrong answer: the sentence completes "Your output equals".
+
+    A decorator of the answer written out; or with `instead`, the answer itself: the solution with
+    {what stands there: what this student wrote}, as in `overwrites = wrong(..., {"+=": "="})`.
+    """
+    if instead:
+        return Answer(function, sentence, instead=instead)
     return lambda write: Answer(function, sentence, write)
 
 
@@ -229,10 +257,6 @@ class Exercise:
         lines = self.student_part.splitlines()
         return "\n".join(line for line in lines if line.strip() not in (BEGIN, END)) + "\n"
 
-    def submission(self, answer: Answer) -> str:
-        """The student's file as written by who gave that answer."""
-        return f"{self.solution}\n\n{answer.source}"
-
     def names(self, call: Call) -> dict[str, Any]:
         """The arguments of a call by the names of the exercise's own signature."""
         signature = inspect.signature(getattr(self.module, call.function))
@@ -275,6 +299,9 @@ def read(file: Path) -> Exercise:
     for function in exercise.functions:
         if not callable(getattr(module, function, None)):
             raise ExerciseError(f"{file}: defines no {function}, which REFERENCE names")
+    for name, answer in vars(module).items():
+        if isinstance(answer, Answer):
+            answer.read(name, exercise)
     if not exercise.checks:
         raise ExerciseError(f"{file}: has no @check")
     title = ast.get_docstring(ast.parse(text))

@@ -54,8 +54,8 @@ def verify(exercise: Exercise, lock: Lock, seed: int = 0) -> Iterator[str]:
     for function, library in exercise.reference.items():
         yield from _signature(exercise, function, library)
     for wrong in exercise.all_of(Answer):
-        report = examine(exercise, exercise.submission(wrong), seed, lock)
-        name = wrong.write.__name__
+        report = examine(exercise, wrong.source, seed, lock)
+        name = wrong.name
         if report.passed:
             yield f"the wrong answer {name} passes"
         elif report.refused:
@@ -66,9 +66,9 @@ def verify(exercise: Exercise, lock: Lock, seed: int = 0) -> Iterator[str]:
     if len(rights) < RIGHT_ANSWERS:
         yield f"there are {len(rights)} other right answers, fewer than {RIGHT_ANSWERS}"
     for other in rights:
-        report = examine(exercise, exercise.submission(other), seed, lock)
+        report = examine(exercise, other.source, seed, lock)
         if not report.passed:
-            yield f"the right answer {other.write.__name__} fails: {_first(report)}"
+            yield f"the right answer {other.name} fails: {_first(report)}"
 
 
 def _first(report: Report) -> str:
