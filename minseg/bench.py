@@ -22,8 +22,7 @@ import minseg.functional as F
 from minseg import models, tensor
 from minseg.files import written_whole
 from minseg.optim import Adam
-from minseg.plot import save_figure
-from minseg.roofline import breakdown, floor, machine
+from minseg.roofline import breakdown, draw, floor, machine
 from minseg.threads import get_num_threads
 
 N, K, SIZE, WIDTH = 8, 5, 64, 16  # 8 images of 64 x 64 pixels, 5 classes, 16 channels at full size
@@ -232,8 +231,7 @@ def measure(quick: bool = False) -> dict[str, Any]:
             ms: dict[str, list] = {name: [] for name in names}
             for _ in range(rounds):
                 for name, worker in workers.items():
-                    assert worker.stdin is not None
-                    assert worker.stdout is not None
+                    assert worker.stdin is not None and worker.stdout is not None  # noqa: PT018
                     print(seconds, case.name, file=worker.stdin, flush=True)
                     ms[name].append(json.loads(worker.stdout.readline()))
                     time.sleep(0.01)  # until its threads have come to rest
@@ -291,30 +289,6 @@ def report(figures: dict[str, Any]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def roofline(figures: dict[str, Any], path: Path) -> None:
-    """The ops under this machine's roof: GFLOP/s over operations per byte, both axes logarithmic."""
-    from matplotlib.figure import Figure
-
-    roof = figures["machine"]
-    figure = Figure(figsize=(8.5, 5), layout="constrained")
-    axes = figure.subplots()
-    per_byte = np.geomspace(0.5, 1000, 200)
-    limit = np.minimum(per_byte * roof["gigabytes"], roof["gflops"])
-    axes.loglog(per_byte, limit, color="black", label="this machine's roof")
-    cases = [each for each in figures["cases"] if each["flops"]]
-    for name, marker in zip(LIBRARIES, "os", strict=True):
-        if name in cases[0]:
-            x = [each["flops"] / each["nbytes"] for each in cases]
-            y = [each["flops"] / 1e6 / sum(each[name].values()) for each in cases]
-            axes.plot(x, y, marker, label=name)
-    for each in cases:
-        at = each["flops"] / each["nbytes"], each["flops"] / 1e6 / sum(each["minseg"].values())
-        axes.annotate(each["case"], at, xytext=(4, -10), textcoords="offset points", fontsize=7)
-    axes.set(xlabel="operations per byte", ylabel="GFLOP/s, forward and backward")
-    axes.legend()
-    save_figure(figure, path)
-
-
 def main(json_file: Path | None = None, picture: Path | None = None, quick: bool = False) -> int:
     """Measure and print; also write the figures as JSON and draw the roofline, where asked for."""
     figures = measure(quick)
@@ -323,5 +297,5 @@ def main(json_file: Path | None = None, picture: Path | None = None, quick: bool
         with written_whole(json_file) as part:
             part.write_text(json.dumps(figures, indent=1), encoding="utf-8")
     if picture is not None:
-        roofline(figures, picture)
+        draw(figures, picture)
     return 0

@@ -20,6 +20,7 @@ import numpy as np
 
 import minseg.functional as F
 from minseg import tensor
+from minseg.plot import save_figure
 from minseg.threads import for_each, get_num_threads
 
 
@@ -71,12 +72,10 @@ def watched(roof: dict[str, Any]) -> Iterator[dict[str, list[float]]]:
             y = ops[name](*args, **options)
             arrays = [*(args[0] if isinstance(args[0], (list, tuple)) else args), y]
             shapes = [each.shape for each in arrays if hasattr(each, "shape")]
-            map_, kernel = (
-                (-1, 1) if name == "conv2d" else (0, 1)
-            )  # which map each weight meets once
-            flops = (
-                2 * prod(shapes[map_]) * prod(shapes[kernel][1:]) if name.startswith("conv") else 0
-            )
+            flops = 0
+            if name.startswith("conv"):  # each weight meets every number of one map once
+                meets = shapes[-1] if name == "conv2d" else shapes[0]
+                flops = 2 * prod(meets) * prod(shapes[1][1:])
             least = floor(roof, flops, 4 * sum(map(prod, shapes)))
             note(name, begun, least)
             if getattr(y, "_made_by", None) and name != "cat":  # whose gradients are views
@@ -119,3 +118,27 @@ def breakdown(
         for op, (calls, _, least) in rounds[-1].items()
     ]
     return sorted(table, key=lambda row: -float(row["ms"]))
+
+
+def draw(figures: dict[str, Any], path: str | os.PathLike) -> None:
+    """bench.measure()'s ops under this machine's roof: GFLOP/s over operations per byte, to `path`."""
+    from matplotlib.figure import Figure
+
+    roof = figures["machine"]
+    figure = Figure(figsize=(8.5, 5), layout="constrained")
+    axes = figure.subplots()
+    per_byte = np.geomspace(0.5, 1000, 200)
+    limit = np.minimum(per_byte * roof["gigabytes"], roof["gflops"])
+    axes.loglog(per_byte, limit, color="black", label="this machine's roof")
+    cases = [each for each in figures["cases"] if each["flops"]]
+    for name, marker in (("minseg", "o"), ("PyTorch", "s")):
+        if name in cases[0]:
+            x = [each["flops"] / each["nbytes"] for each in cases]
+            y = [each["flops"] / 1e6 / sum(each[name].values()) for each in cases]
+            axes.plot(x, y, marker, label=name)
+    for each in cases:
+        at = each["flops"] / each["nbytes"], each["flops"] / 1e6 / sum(each["minseg"].values())
+        axes.annotate(each["case"], at, xytext=(4, -10), textcoords="offset points", fontsize=7)
+    axes.set(xlabel="operations per byte", ylabel="GFLOP/s, forward and backward")
+    axes.legend()
+    save_figure(figure, path)

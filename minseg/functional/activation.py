@@ -102,7 +102,8 @@ def log_softmax_values(x: Array, axis: int) -> Array:
 
     def of_block(x: Array, y: Array) -> None:
         xp.subtract(x, x.max(axis=axis, keepdims=True), out=y)
-        y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
+        powers = xp.exp(y, out=empty(y.shape, y))
+        y -= xp.log(powers.sum(axis=axis, keepdims=True))
 
     by_channel(of_block, x, values, axis=0 if axis % x.ndim else 1)
     return values

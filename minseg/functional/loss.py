@@ -80,7 +80,8 @@ class _Wanted:
         """t (N, K, L): what the network should say about each pixel, times its weight; void is 0."""
         N, K = log_p.shape[:2]
         xp = array_module(log_p)
-        t = xp.zeros((N, K, self.labels.shape[2]), log_p.dtype)
+        t = empty((N, K, self.labels.shape[2]), log_p)
+        t[...] = 0
         xp.put_along_axis(t, self.labels, (1 - self.smoothing) * self.label_weight, axis=1)
         if self.smoothing:
             t += self.smoothing / K * self.weight.reshape(1, K, 1) * self.valid
