@@ -27,6 +27,7 @@ def confusion_matrix(target, prediction, num_classes, void=255):
     void: an int, no class: 255 or -1, say.
     -> counts (K, K), whole numbers (int64, say), rows truth, columns prediction. It has a row and a
     column for each of the K classes, whether they occur or not. There may be more than 255 pixels.
+    The arguments are not changed.
     """
     ### BEGIN SOLUTION
     counts = np.zeros((num_classes, num_classes), np.int64)
@@ -73,6 +74,8 @@ def mistaken(draw, num_classes, *shape, dtype=np.int64):
 def three_pixels(draw):
     i = draw.between(0, 1)
     yield call("confusion_matrix", np.array([i, i, 1 - i]), np.array([i, 1 - i, 1 - i]), 2)
+    pairs = np.array([i, i, i, 1 - i]), np.array([1 - i, i, 1 - i, i])
+    yield call("confusion_matrix", *pairs, 2)
     i, j, k = draw.rng.permutation(3)
     yield call("confusion_matrix", np.array([i, j, j]), np.array([j, k, j]), 3)
     yield call("confusion_matrix", *mistaken(draw, 4, 8), 4)
@@ -88,6 +91,7 @@ def images(draw):
 def void(draw):
     i = draw.between(0, 1)
     yield call("confusion_matrix", np.array([i, 255]), np.array([i, 1 - i]), 2)
+    yield call("confusion_matrix", np.array([i, -1]), np.array([i, 1 - i]), 2, void=-1)
     target, prediction = mistaken(draw, 4, 2, 5, 6)
     hidden = draw.rng.random(target.shape) < 0.3
     yield call("confusion_matrix", np.where(hidden, 255, target), prediction, 4)
@@ -105,7 +109,7 @@ def absent(draw):
 def one_byte(draw):
     yield call("confusion_matrix", *mistaken(draw, 2, 30, 40, dtype=np.uint8), 2)
     # 17 * 17 pairs of classes are more than a byte can number.
-    some = np.array([16, draw.between(14, 15)], np.uint8)
+    some = np.repeat(np.array([16, draw.between(14, 15)], np.uint8), 4)
     yield call("confusion_matrix", some, some[::-1], 17)
     yield call("confusion_matrix", *mistaken(draw, 17, 15, 20, dtype=np.uint8), 17)
     target, prediction = mistaken(draw, 3, 30, 40, dtype=np.uint8)
@@ -113,12 +117,15 @@ def one_byte(draw):
     yield call("confusion_matrix", np.where(hidden, np.uint8(255), target), prediction, 3)
 
 
-@holds("the counts add up to the number of pixels that are not void")
+@holds("the counts add up to the number of pixels that are not void, whatever number void has")
 def total(draw):
-    target, prediction = mistaken(draw, 2, 30, 40, dtype=np.uint8)
-    target[0, :30] = 255
-    ((counts,),) = yield [call("confusion_matrix", target, prediction, 2)]
-    return counts.sum() == 1170
+    asked = []
+    for number, dtype in ((255, np.uint8), (-1, np.int64)):
+        target, prediction = mistaken(draw, 2, 30, 40, dtype=dtype)
+        target[0, :30] = number
+        asked.append(call("confusion_matrix", target, prediction, 2, void=number))
+    answers = yield asked
+    return all(counts.sum() == 1170 for (counts,) in answers)
 
 
 @holds("each row adds up to the pixels of its true class")
@@ -153,6 +160,24 @@ def void_is_background(target, prediction, num_classes, void=255):
     counts = np.zeros((num_classes, num_classes), np.int64)
     for i, j in zip(target.ravel(), prediction.ravel(), strict=True):
         counts[0 if i == void else i, j] += 1
+    return counts
+
+
+void_is_255 = wrong(
+    "confusion_matrix",
+    "a confusion matrix for which 255 is void, whatever the argument void says. "
+    "With void = -1 such a pixel counts in the last row, where the index -1 leads",
+    {"i != void": "i != 255"},
+)
+
+
+@wrong("confusion_matrix", "a matrix in which every pair of classes is counted once, however often it "
+       "occurs: counts[t, p] += 1 with arrays t and p adds 1 to each place that they name, not 1 for each "
+       "time that they name it")  # fmt: skip
+def every_pair_once(target, prediction, num_classes, void=255):
+    known = target != void
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    counts[target[known], prediction[known]] += 1
     return counts
 
 

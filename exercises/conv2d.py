@@ -85,6 +85,7 @@ def slides(draw):
 
 @check("stride: the kernel moves by s pixels")
 def strided(draw):
+    yield call("conv2d", draw.integers(1, 1, 1, 5), draw.integers(1, 1, 1, 2), stride=2)
     yield call("conv2d", draw.integers(1, 1, 4, 4), draw.integers(1, 1, 2, 2), stride=2)
     yield call("conv2d", draw.integers(1, 1, 6, 8), draw.integers(1, 1, 3, 3), stride=2)
     yield call("conv2d", draw.integers(1, 1, 9, 7), draw.integers(1, 1, 2, 3), stride=3)
@@ -93,6 +94,7 @@ def strided(draw):
 @check("padding: a border of zeros on every side")
 def padded(draw):
     p = draw.between(1, 2)
+    yield call("conv2d", draw.integers(1, 1, 2, 2), draw.integers(1, 1, 2, 2), padding=1)
     yield call("conv2d", draw.integers(1, 1, 2, 2), draw.integers(1, 1, 3, 3), padding=1)
     yield call("conv2d", draw.integers(1, 1, 3, 4), draw.integers(1, 1, 2, 3), padding=p)
     yield call("conv2d", draw.integers(1, 1, 5, 4), draw.integers(1, 1, 4, 3), stride=2, padding=p)
@@ -105,11 +107,14 @@ def channels(draw):
     yield call("conv2d", draw.integers(1, 3, 4, 3), draw.integers(2, 3, 2, 2))
 
 
-@check("several kernels, images and a bias", points=2)
+@check("several kernels and images, a bias, fractions", points=2)
 def all_at_once(draw):
     C, O = draw.one_of((2, 3), (3, 2))
     x, w = draw.integers(2, C, 5, 6), draw.integers(O, C, 2, 3)
-    yield call("conv2d", draw.integers(1, 1, 1, 2), draw.integers(2, 1, 1, 1), draw.integers(2))
+    # A half times an odd number is never whole.
+    odd = np.full((1, 1, 1, 1), draw.one_of(-5.0, -3.0, 3.0, 5.0))
+    yield call("conv2d", draw.integers(1, 1, 1, 3) + 0.5, odd)
+    yield call("conv2d", draw.integers(1, 1, 1, 2), draw.integers(2, 1, 1, 1), draw.distinct(2) + 5)
     yield call("conv2d", draw.integers(1, 2, 2, 2), draw.integers(2, 2, 1, 1), draw.integers(2))
     yield call("conv2d", x, w, draw.integers(O))
     yield call("conv2d", x, w, draw.integers(O), stride=2, padding=1)
@@ -117,9 +122,10 @@ def all_at_once(draw):
 
 @holds("shape: floor((H + 2p - KH) / s) + 1")
 def shape(draw):
-    ((y,),) = yield [call("conv2d", draw.integers(2, 3, 7, 6), draw.integers(4, 3, 3, 2), stride=2,
-                          padding=1)]  # fmt: skip
-    return y.shape == (2, 4, 4, 4)
+    x, w = draw.integers(2, 3, 7, 6), draw.integers(4, 3, 3, 2)
+    answers = yield [call("conv2d", x, w, stride=s, padding=p) for s in (1, 2) for p in (0, 1)]
+    sizes = [(5, 5), (7, 7), (3, 3), (4, 4)]
+    return [y.shape for (y,) in answers] == [(2, 4, *size) for size in sizes]
 
 
 @holds("linear in x: f(x + z) = f(x) + f(z)")
@@ -199,6 +205,53 @@ def one_axis(x, w, b=None, stride=1, padding=0):
     return y if b is None else y + b[:, None, None]
 
 
+without_stride = wrong(
+    "conv2d",
+    "the convolution of stride 1: the window moves on by one pixel, whatever the stride, and "
+    "comes to every place",
+    {"s, p = stride, padding": "s, p = 1, padding"},
+)
+
+
+top_left = wrong(
+    "conv2d",
+    "an output of the right size whose windows lie only one pixel apart, whatever the stride: "
+    "they all come from the top left of the image",
+    {"s * i : s * i + KH, s * j : s * j + KW": "i : i + KH, j : j + KW"},
+)
+
+
+without_bias = wrong(
+    "conv2d",
+    "the convolution without its bias: b[o] is added to every pixel of output channel o",
+    {"y if b is None else y + b[:, None, None]": "y"},
+)
+
+
+bias_along_columns = wrong(
+    "conv2d",
+    "the bias laid along the columns. b has one number for each output channel, which is axis 1 of "
+    "the output, but NumPy matches the last axis",
+    {"+ b[:, None, None]": "+ b"},
+)
+
+
+in_ints = wrong(
+    "conv2d",
+    "the right numbers with their fractions cut off: an array of ints has no room for them. "
+    "Make the output an array of floats, as np.zeros does if no dtype is named",
+    {"// s + 1), x.dtype": "// s + 1), int"},
+)
+
+
+image_in_ints = wrong(
+    "conv2d",
+    "the convolution of an image whose fractions are cut off: the larger array into which you "
+    "put it is one of ints. np.zeros makes floats if no dtype is named",
+    {"2 * p), x.dtype": "2 * p), int"},
+)
+
+
 @wrong("conv2d", "the convolution with input and output channels of w exchanged: you sum over the "
        "first axis of w. w is (O, C, KH, KW), and the sum goes over C")  # fmt: skip
 def wrong_channels(x, w, b=None, stride=1, padding=0):
@@ -244,18 +297,18 @@ def seven_loops(x, w, b=None, stride=1, padding=0):
     return y
 
 
-@right("conv2d", "loops over the kernel, pixels all at once; integers")
+@right("conv2d", "loops over the kernel, pixels all at once")
 def kernel_loops(x, w, b=None, stride=1, padding=0):
     KH, KW = w.shape[2:]
     s, p = stride, padding
-    x = np.pad(x.astype(np.int64), ((0, 0), (0, 0), (p, p), (p, p)))
+    x = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
     OH, OW = (x.shape[2] - KH) // s + 1, (x.shape[3] - KW) // s + 1
-    y = np.zeros((len(x), len(w), OH, OW), np.int64)
+    y = np.zeros((len(x), len(w), OH, OW))
     for u in range(KH):
         for v in range(KW):
             moved = x[:, :, u : u + s * (OH - 1) + 1 : s, v : v + s * (OW - 1) + 1 : s]
-            y += np.einsum("nchw,oc->nohw", moved, w[:, :, u, v].astype(np.int64))
-    return y if b is None else y + b.astype(np.int64).reshape(1, -1, 1, 1)
+            y += np.einsum("nchw,oc->nohw", moved, w[:, :, u, v])
+    return y if b is None else y + b.reshape(1, -1, 1, 1)
 
 
 @right("conv2d", "NumPy's sliding windows and one einsum")

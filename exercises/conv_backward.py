@@ -116,9 +116,10 @@ def padded(draw):
     yield case(draw, (1, 1, 4, 5), (1, 1, 3, 4), stride=2, padding=draw.between(1, 2))
 
 
-@check("several images and channels", points=2)
+@check("several images and channels, fractions", points=2)
 def channels(draw):
     C, O = draw.one_of((2, 3), (3, 2))
+    yield call("conv2d_backward", *(draw.integers(1, 1, 1, 1) + 0.5 for _ in range(3)))
     yield case(draw, (2, 1, 1, 2), (1, 1, 1, 2))
     yield case(draw, (1, 2, 2, 2), (3, 2, 2, 1))
     yield case(draw, (3, C, 4, 5), (O, C, 3, 2))
@@ -127,9 +128,11 @@ def channels(draw):
 
 @holds("shapes: dx like x, dw like w, db (O,)")
 def shapes(draw):
-    asked = case(draw, (2, 3, 5, 4), (2, 3, 3, 2), stride=2, padding=1)
-    ((dx, dw, db),) = yield [asked]
-    return (dx.shape, dw.shape, db.shape) == ((2, 3, 5, 4), (2, 3, 3, 2), (2,))
+    answers = yield [
+        case(draw, (2, 3, 5, 4), (2, 3, 3, 2), stride=s, padding=p) for s in (1, 2) for p in (0, 1)
+    ]
+    sizes = (2, 3, 5, 4), (2, 3, 3, 2), (2,)
+    return all((dx.shape, dw.shape, db.shape) == sizes for dx, dw, db in answers)
 
 
 @holds("dx: <dx, z> = <dy, conv2d(z, w)> for any image z")
@@ -181,6 +184,30 @@ def overwrites(dy, x, w, stride=1, padding=0):
     return d_framed[:, :, p : p + H, p : p + W], dw, dy.sum(axis=(0, 2, 3))
 
 
+overwrites_dw = wrong(
+    "conv2d_backward",
+    "a dw of the last window alone: it overwrites what the windows before have given. All windows "
+    "count: +=",
+    {"dw += ": "dw = "},
+)
+
+
+overwrites_both = wrong(
+    "conv2d_backward",
+    "a dx and a dw in which the last window overwrites what the others have given. All windows "
+    "count: +=",
+    {"[window] += ": "[window] = ", "dw += ": "dw = "},
+)
+
+
+without_stride = wrong(
+    "conv2d_backward",
+    "windows one pixel apart, whatever the stride. Those of the forward pass lay a stride apart, and "
+    "dx and dw need the same ones",
+    {"s, p = stride, padding": "s, p = 1, padding"},
+)
+
+
 @wrong("conv2d_backward", "a dx whose stamps lie one pixel apart. The windows of the forward pass lay a "
        "stride apart, and the gradient goes back to where the pixels came from")  # fmt: skip
 def stride_forgotten(dy, x, w, stride=1, padding=0):
@@ -211,6 +238,14 @@ def frame_left(dy, x, w, stride=1, padding=0):
             d_framed[window] += np.einsum("no,ocuv->ncuv", dy[:, :, i, j], w)
             dw += np.einsum("no,ncuv->ocuv", dy[:, :, i, j], framed[window])
     return d_framed, dw, dy.sum(axis=(0, 2, 3))
+
+
+crops_all = wrong(
+    "conv2d_backward",
+    "what the slice p:-p leaves of dx. Without padding it reads 0:0, for -0 is 0, and nothing is "
+    "left. Count the end of the crop from the front",
+    {"p : p + H, p : p + W": "p:-p, p:-p"},
+)
 
 
 @wrong("conv2d_backward", "a dw that is the mean over the images. One kernel served all of them, and "

@@ -21,6 +21,8 @@ def conv_transpose2d(x, w, b=None, stride=1, padding=0):
 
         y[n, o, s*i + u - p, s*j + v - p] += w[c, o, u, v] x[n, c, i, j]   for every n, c, o, i, j, u, v
 
+    and every y[n, o] begins at b[o], or at 0 where b is None.
+
     x (N, C, H, W), w (C, O, KH, KW), b (O,) or None
     -> (N, O, OH, OW) with OH = (H - 1) s - 2p + KH, and OW alike.
     stride s and padding p are ints, in pixels.
@@ -67,6 +69,7 @@ HINTS = [
 
 @check("one pixel becomes a scaled copy of the kernel")
 def one_pixel(draw):
+    yield call("conv_transpose2d", draw.integers(1, 1, 1, 1), draw.integers(1, 1, 1, 3))
     yield call("conv_transpose2d", draw.integers(1, 1, 1, 1), draw.integers(1, 1, 2, 2))
     yield call("conv_transpose2d", draw.integers(1, 1, 1, 1), draw.integers(1, 1, 3, 2))
 
@@ -80,6 +83,7 @@ def overlap(draw):
 
 @check("stride moves the copies apart")
 def strided(draw):
+    yield call("conv_transpose2d", draw.integers(1, 1, 1, 2), draw.integers(1, 1, 1, 2), stride=2)
     yield call("conv_transpose2d", draw.integers(1, 1, 2, 2), draw.integers(1, 1, 2, 2), stride=2)
     yield call("conv_transpose2d", draw.integers(1, 1, 2, 3), draw.integers(1, 1, 3, 3), stride=2)
     yield call("conv_transpose2d", draw.integers(1, 1, 3, 2), draw.integers(1, 1, 4, 3), stride=3)
@@ -93,10 +97,13 @@ def padded(draw):
                padding=p)  # fmt: skip
 
 
-@check("several channels, images and a bias", points=2)
+@check("several channels and images, a bias, fractions", points=2)
 def channels(draw):
     C, O = draw.one_of((2, 3), (3, 2))
     x, w = draw.integers(2, C, 3, 2), draw.integers(C, O, 2, 3)
+    pixels, two = draw.integers(1, 1, 1, 2), draw.integers(1, 2, 1, 1)
+    yield call("conv_transpose2d", pixels, two, draw.distinct(2) + 5)
+    yield call("conv_transpose2d", pixels + 0.5, draw.integers(1, 1, 1, 2) + 0.5, stride=2)
     yield call("conv_transpose2d", draw.integers(1, 2, 1, 1), draw.integers(2, 1, 2, 2))
     yield call("conv_transpose2d", draw.integers(1, 1, 2, 1), draw.integers(1, 2, 2, 2))
     yield call("conv_transpose2d", x, w, draw.integers(O))
@@ -105,9 +112,12 @@ def channels(draw):
 
 @holds("shape: (H - 1) s - 2p + KH")
 def shape(draw):
-    ((y,),) = yield [call("conv_transpose2d", draw.integers(1, 2, 3, 2), draw.integers(2, 3, 3, 4),
-                          stride=2, padding=1)]  # fmt: skip
-    return y.shape == (1, 3, 5, 4)
+    x, w = draw.integers(1, 2, 3, 2), draw.integers(2, 3, 3, 4)
+    answers = yield [
+        call("conv_transpose2d", x, w, stride=s, padding=p) for s in (1, 2) for p in (0, 1)
+    ]
+    sizes = [(5, 5), (3, 3), (7, 6), (5, 4)]
+    return [y.shape for (y,) in answers] == [(1, 3, *size) for size in sizes]
 
 
 @holds("linear in x: f(x + z) = f(x) + f(z)")
@@ -140,6 +150,15 @@ def overwrites(x, w, b=None, stride=1, padding=0):
     return y if b is None else y + b[:, None, None]
 
 
+overwrites_numbers = wrong(
+    "conv_transpose2d",
+    "overwriting instead of adding: of all that falls on one pixel of the output, "
+    "from copies that overlap and from the channels of x, only the last is left. The lecture "
+    "writes +=",
+    {"x[:, :, i, j], w)": "x[:, -1:, i, j], w[-1:])", "+= copies": "= copies"},
+)
+
+
 @wrong("conv_transpose2d", "the transposed convolution with the kernel turned by 180 degrees. "
        "Scattering needs no turn: the copy at pixel (i, j) is X[i, j] * K, as K stands")  # fmt: skip
 def turned(x, w, b=None, stride=1, padding=0):
@@ -166,6 +185,53 @@ def one_axis(x, w, b=None, stride=1, padding=0):
             canvas[:, :, stride * i : stride * i + KH, j : j + KW] += copies
     y = canvas[:, :, padding : canvas.shape[2] - padding, padding : canvas.shape[3] - padding]
     return y if b is None else y + b[:, None, None]
+
+
+without_stride = wrong(
+    "conv_transpose2d",
+    "the transposed convolution of stride 1: the copies of two neighbouring pixels "
+    "lie one pixel apart, whatever the stride",
+    {"s, p = stride, padding": "s, p = 1, padding"},
+)
+
+
+crowded = wrong(
+    "conv_transpose2d",
+    "a canvas of the right size on which the copies of two neighbouring pixels lie "
+    "one pixel apart, whatever the stride",
+    {"s * i : s * i + KH, s * j : s * j + KW": "i : i + KH, j : j + KW"},
+)
+
+
+without_bias = wrong(
+    "conv_transpose2d",
+    "the transposed convolution without its bias: b[o] is added to every pixel of output channel o",
+    {"y if b is None else y + b[:, None, None]": "y"},
+)
+
+
+bias_along_columns = wrong(
+    "conv_transpose2d",
+    "the bias laid along the columns. b has one number for each output channel, which is axis 1 of "
+    "the output, but NumPy matches the last axis",
+    {"+ b[:, None, None]": "+ b"},
+)
+
+
+crops_all = wrong(
+    "conv_transpose2d",
+    "what the slice p:-p leaves of the canvas. Without padding it reads 0:0, for -0 "
+    "is 0, and nothing is left. Count the end of the crop from the front",
+    {"p : canvas.shape[2] - p, p : canvas.shape[3] - p": "p:-p, p:-p"},
+)
+
+
+in_ints = wrong(
+    "conv_transpose2d",
+    "the right numbers with their fractions cut off: an array of ints has no room "
+    "for them. Make the canvas of floats, as np.zeros does if no dtype is named",
+    {"x.dtype": "int", "+= copies": "+= copies.astype(int)"},
+)
 
 
 @wrong("conv_transpose2d", "adding zeros where padding should crop: in a transposed convolution, "

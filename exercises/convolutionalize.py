@@ -101,7 +101,7 @@ def one_channel(draw):
 @check("several channels, one after the other", points=2)
 def several_channels(draw):
     yield call("convolutionalize", draw.distinct(1, 4), (1, 2))
-    yield call("convolutionalize", draw.distinct(2, 2 * 3 * 2), (3, 2))
+    yield call("convolutionalize", draw.distinct(2, 2 * 3 * 2) + 0.5, (3, 2))
     yield call("convolutionalize", draw.distinct(3, 4 * 2 * 3), (2, 3))
 
 
@@ -112,9 +112,11 @@ def just_fits(draw):
     yield call("dense_everywhere", draw.integers(3, 2, 2, 3), draw.integers(2, 12), (2, 3))
 
 
-@check("a larger map: scores for every window")
+@check("a larger map: scores for every window, fractions too")
 def larger(draw):
     yield call("dense_everywhere", draw.integers(1, 1, 1, 3), draw.integers(1, 2), (1, 2))
+    half, w = draw.integers(1, 1, 1, 3) + 0.5, draw.integers(1, 1) + 0.5
+    yield call("dense_everywhere", half, w, (1, 1))
     yield call("dense_everywhere", draw.integers(1, 1, 3, 4), draw.integers(2, 4), (2, 2))
     yield call("dense_everywhere", draw.integers(2, 2, 5, 4), draw.integers(3, 2 * 3 * 2), (3, 2))
 
@@ -209,6 +211,14 @@ def tiles(x, w, kernel_size):
     return y
 
 
+in_ints = wrong(
+    "dense_everywhere",
+    "the right numbers with their fractions cut off: an array of ints has no room "
+    "for them. Make the output an array of floats, as np.zeros does if no dtype is named",
+    {"x.dtype": "int"},
+)
+
+
 @right("convolutionalize", "every weight on its own, its place found by division")
 def by_division(w, kernel_size):
     KH, KW = kernel_size
@@ -231,7 +241,7 @@ def stacked(w, kernel_size):
 def looked_up(w, kernel_size):
     C = w.shape[1] // np.prod(kernel_size)
     places = np.arange(w.shape[1]).reshape(C, *kernel_size)
-    return w[:, places].astype(np.int64)
+    return w[:, places]
 
 
 @right("dense_everywhere", "loops over everything")

@@ -27,7 +27,7 @@ def cross_entropy(logits, target):
     logits (N, K, H, W) scores; target (N, H, W) integer labels 0..K-1. Instead of H, W there may be
     any number of axes, or none: (N, K) and (N,); (N, K, D) and (N, D); ... The classes are always
     axis 1 of logits.
-    -> one number. It is finite, and right, for scores of any size.
+    -> one number. It is finite, and right, for scores of any size. The arguments are not changed.
     """
     ### BEGIN SOLUTION
     shifted = logits - logits.max(axis=1, keepdims=True)
@@ -96,6 +96,8 @@ def several_images(draw):
 def large(draw):
     yield call("cross_entropy", np.array([1000.0, 0]).reshape(1, 2, 1, 1), np.array([[[1]]]))
     yield call("cross_entropy", np.array([0.0, -2000]).reshape(1, 2, 1, 1), np.array([[[1]]]))
+    logits, target = scene(draw, 1, 2, 1, 2)
+    yield call("cross_entropy", logits + np.array([0, -2000]), target)  # (1, 2, 1, 2) + (2,)
     yield call("cross_entropy", *scene(draw, 2, 4, 3, 2, spread=500))
     logits, target = scene(draw, 1, 3, 2, 2)
     yield call("cross_entropy", logits - 5000, target)
@@ -104,7 +106,7 @@ def large(draw):
 @check("any number of axes beside the classes")
 def any_axes(draw):
     yield call("cross_entropy", *scene(draw, 3, 2))
-    yield call("cross_entropy", *scene(draw, 2, 3, 4))
+    yield call("cross_entropy", *scene(draw, 2, 3, 4, spread=0.5))
     yield call("cross_entropy", *scene(draw, 2, 3, 2, 2, 3))
 
 
@@ -145,6 +147,39 @@ def log_of_zero(logits, target):
     e = np.exp(logits - logits.max(axis=1, keepdims=True))
     p = e / e.sum(axis=1, keepdims=True)
     return -np.log(np.take_along_axis(p, target[:, None], axis=1)).mean()
+
+
+one_shift = wrong(
+    "cross_entropy",
+    "the loss with one shift for all pixels, by the largest score of the whole array. "
+    "On paper it is right, but where all scores of a pixel lie 1000 below that, each exp is stored "
+    "as 0, and so is their sum. Every pixel needs its own largest score",
+    {"logits.max(axis=1, keepdims=True)": "logits.max()"},
+)
+
+
+softmax_of_one_shift = wrong(
+    "cross_entropy",
+    "the logarithm of a softmax with one shift for all pixels, by the largest score of "
+    "the whole array. Where all scores of a pixel lie 1000 below that, softmax is 0/0. Every pixel "
+    "needs its own largest score; and a p that is stored as 0 has no logarithm",
+    {
+        "logits.max(axis=1, keepdims=True)": "logits.max()",
+        "log_p = shifted": "log_p = np.log(np.exp(shifted))",
+    },
+)
+
+
+FLOOR = (
+    "a loss with a floor under the probability: a small number is added to p, or p is not let below "
+    "it, before the logarithm. That hides ln 0, but then the loss cannot grow beyond some value. "
+    "Take the logarithm on paper first, and no p is needed"
+)
+floor_7 = wrong("cross_entropy", FLOOR, {"picked.mean()": "np.log(np.exp(picked) + 1e-7).mean()"})
+floor_8 = wrong("cross_entropy", FLOOR, {"picked.mean()": "np.log(np.exp(picked) + 1e-8).mean()"})
+floor_9 = wrong("cross_entropy", FLOOR, {"picked.mean()": "np.log(np.exp(picked) + 1e-9).mean()"})
+floor_10 = wrong("cross_entropy", FLOOR, {"picked.mean()": "np.log(np.exp(picked) + 1e-10).mean()"})
+floor_12 = wrong("cross_entropy", FLOOR, {"picked.mean()": "np.log(np.exp(picked) + 1e-12).mean()"})
 
 
 @wrong("cross_entropy", "a softmax along the last axis: it shares out the probability among the pixels "
@@ -204,7 +239,7 @@ def logaddexp(logits, target):
 @right("cross_entropy", "one row per pixel, Fortran order")
 def rows(logits, target):
     z = np.asfortranarray(np.moveaxis(logits, 1, -1).reshape(-1, logits.shape[1]))
-    z -= z.max(axis=1)[:, None]
+    z = z - z.max(axis=1)[:, None]
     return (np.log(np.exp(z).sum(axis=1)) - z[np.arange(len(z)), target.ravel()]).mean()
 
 

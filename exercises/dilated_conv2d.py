@@ -102,20 +102,22 @@ def padded(draw):
     yield call("dilated_conv2d", draw.integers(1, 1, 5, 6), draw.integers(1, 1, 2, 3), d, padding=2)
 
 
-@check("several channels, kernels and images", points=2)
+@check("several channels, kernels and images, fractions", points=2)
 def channels(draw):
     C, O = draw.one_of((2, 3), (3, 2))
     x, w = draw.integers(2, C, 6, 7), draw.integers(O, C, 2, 3)
     yield call("dilated_conv2d", draw.integers(1, 2, 1, 4), draw.integers(1, 2, 1, 2), dilation=2)
+    yield call("dilated_conv2d", draw.integers(1, 1, 1, 4) + 0.5, draw.integers(1, 1, 1, 1) + 0.5)
     yield call("dilated_conv2d", x, w, dilation=2)
     yield call("dilated_conv2d", x, w, dilation=3, padding=2)
 
 
 @holds("shape: H + 2p - d(KH - 1)")
 def shape(draw):
-    ((y,),) = yield [call("dilated_conv2d", draw.integers(2, 2, 8, 9), draw.integers(3, 2, 3, 2),
-                          dilation=3, padding=1)]  # fmt: skip
-    return y.shape == (2, 3, 4, 8)
+    x, w = draw.integers(2, 2, 8, 9), draw.integers(3, 2, 3, 2)
+    answers = yield [call("dilated_conv2d", x, w, d, p) for d in (1, 3) for p in (0, 1)]
+    sizes = [(6, 8), (8, 10), (2, 6), (4, 8)]
+    return [y.shape for (y,) in answers] == [(2, 3, *size) for size in sizes]
 
 
 @holds("linear in w: f(x, w + v) = f(x, w) + f(x, v)")
@@ -158,6 +160,29 @@ def as_stride(x, w, dilation=1, padding=0):
     padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, w.shape[2:], axis=(2, 3))
     return np.einsum("ncijuv,ocuv->noij", windows[:, :, ::dilation, ::dilation], w)
+
+
+without_dilation = wrong(
+    "dilated_conv2d",
+    "the convolution without holes: the taps lie side by side, whatever the dilation",
+    {"d, p = dilation, padding": "d, p = 1, padding"},
+)
+
+
+taps_side_by_side = wrong(
+    "dilated_conv2d",
+    "an output of the right size made with taps that lie side by side: the dilation must also say "
+    "which pixels a tap reads",
+    {"d * u : d * u + OH, d * v : d * v + OW": "u : u + OH, v : v + OW"},
+)
+
+
+in_ints = wrong(
+    "dilated_conv2d",
+    "the right numbers with their fractions cut off: an array of ints has no room for them. Make "
+    "the output an array of floats, as np.zeros does if no dtype is named",
+    {"return y": "return y.astype(int)"},
+)
 
 
 @wrong("dilated_conv2d", "d holes between two taps, where there are d - 1: then the taps lie d + 1 "
@@ -260,17 +285,17 @@ def zero_stuffed(x, w, dilation=1, padding=0):
     return np.einsum("ncijuv,ocuv->noij", windows, stuffed)
 
 
-@right("dilated_conv2d", "d * d plain convolutions, each of every d-th pixel, interleaved; int64")
+@right("dilated_conv2d", "d * d plain convolutions, each of every d-th pixel, interleaved")
 def interleaved(x, w, dilation=1, padding=0):
     N, C, H, W = x.shape
     O, _, KH, KW = w.shape
     d, p = dilation, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p))).astype(np.int64)
-    y = np.zeros((N, O, H + 2 * p - d * (KH - 1), W + 2 * p - d * (KW - 1)), np.int64)
+    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
+    y = np.zeros((N, O, H + 2 * p - d * (KH - 1), W + 2 * p - d * (KW - 1)))
     for a, b in np.ndindex(min(d, y.shape[2]), min(d, y.shape[3])):
         phase = padded[:, :, a::d, b::d]
         windows = np.lib.stride_tricks.sliding_window_view(phase, (KH, KW), axis=(2, 3))
-        y[:, :, a::d, b::d] = np.einsum("ncijuv,ocuv->noij", windows, w.astype(np.int64))
+        y[:, :, a::d, b::d] = np.einsum("ncijuv,ocuv->noij", windows, w)
     return y
 
 

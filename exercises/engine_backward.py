@@ -44,7 +44,8 @@ def pull_back(op, dy, *inputs):
 
     op: a name in STEPS; dy: an array shaped like y; inputs: one or two arrays.
     -> a list of as many arrays, each shaped like its input. "relu" has slope 0 where its input is 0.
-    Where broadcasting used an entry of an input several times, all its slopes count.
+    Where broadcasting used an entry of an input several times, all its slopes count. The arguments
+    are left as they are.
     """
     ### BEGIN SOLUTION
     if op == "matmul":
@@ -155,13 +156,14 @@ def one_step(draw):
     yield call("pull_back", "add", draw.integers(2), draw.integers(2), draw.integers(2))
     yield call("pull_back", "mul", draw.integers(2), draw.integers(2), draw.integers(2))
     yield call("pull_back", "sum", draw.integers(), draw.integers(3))
-    yield call("pull_back", "mul", draw.integers(2, 3), draw.integers(2, 3), draw.integers(2, 3))
+    yield call("pull_back", "mul", *(draw.integers(2, 3) + 0.5 for _ in range(3)))
     yield call("pull_back", "sum", draw.integers(), draw.integers(2, 3))
 
 
 @check("one step: relu lets dy through where its input is positive")
 def relu_step(draw):
     yield call("pull_back", "relu", mixed(draw, 4), mixed(draw, 4))
+    yield call("pull_back", "relu", mixed(draw, 2), np.array([0.0, draw.between(1, 9)]))
     yield call("pull_back", "relu", mixed(draw, 3, 4), mixed(draw, 3, 4))
     x = mixed(draw, 2, 5)
     x[0, :2] = 0
@@ -170,7 +172,8 @@ def relu_step(draw):
 
 @check("one step: matmul")
 def matmul_step(draw):
-    yield call("pull_back", "matmul", *(draw.integers(2, 2) for _ in range(3)))
+    # Square, and no matrix equal to its transpose.
+    yield call("pull_back", "matmul", *(draw.distinct(4, 4)[:2, :2] for _ in range(3)))
     yield call("pull_back", "matmul", draw.integers(1, 4), draw.integers(1, 2), draw.integers(2, 4))
     yield call("pull_back", "matmul", draw.integers(2, 4), draw.integers(2, 3), draw.integers(3, 4))
 
@@ -199,6 +202,9 @@ def chain(draw):
 @check("a value used twice: its gradients add up", points=2)
 def used_twice(draw):
     yield call("gradients", [["mul", 0, 0], ["sum", 1]], draw.integers(2))
+    # "add" may hand the same array back twice; a sum made in it would change both.
+    one_array_twice = [["mul", 0, 0], ["add", 0, 1], ["add", 2, 3], ["sum", 4]]
+    yield call("gradients", one_array_twice, draw.integers(2), draw.integers(2))
     diamond = [["mul", 0, 1], ["mul", 2, 0], ["add", 3, 2], ["sum", 4]]
     yield call("gradients", diamond, draw.integers(2), draw.integers(2))
     diamond = [["mul", 0, 1], ["relu", 2], ["mul", 2, 0], ["mul", 3, 4], ["sum", 5]]
@@ -256,8 +262,9 @@ def overwrites(program, *arrays):
     return grads[: len(arrays)]
 
 
-@wrong("gradients", "what a walk from the first step to the last gives. A step can only hand back what it "
-       "has been handed: all that use its result must have had their turn")  # fmt: skip
+@wrong("gradients", "zeros. Either the walk has no beginning, for the gradient of the loss in itself is 1; "
+       "or it goes from the first step to the last: a step can only hand back what it has been handed, "
+       "so all that use its result must have had their turn")  # fmt: skip
 def forwards(program, *arrays):
     values = run(program, arrays)
     grads = [np.zeros(np.shape(value)) for value in values]
@@ -268,6 +275,13 @@ def forwards(program, *arrays):
         for n, dx in zip(operands, dxs, strict=True):
             grads[n] = grads[n] + dx
     return grads[: len(arrays)]
+
+
+first_input_only = wrong(
+    "gradients",
+    "gradients that only the first input of a step is handed. A step of two inputs hands back two",
+    {"zip(operands, dxs, strict=True)": "list(zip(operands, dxs, strict=True))[:1]"},
+)
 
 
 @wrong("gradients", "what a hasty walk gives: as soon as something arrives at a value, all that is there "
@@ -340,6 +354,49 @@ def not_transposed(op, dy, *inputs):
         repeated = tuple(axis for axis, size in enumerate(x.shape) if size == 1)
         dxs.append(dx.sum(axis=repeated, keepdims=True))
     return dxs
+
+
+slopes_alone = wrong(
+    "pull_back",
+    "a mul that hands back the slopes alone. The chain rule multiplies them by dy",
+    {"dy * inputs[1], dy * inputs[0]": "inputs[1], inputs[0]"},
+)
+
+
+own_factor = wrong(
+    "pull_back",
+    "a mul that hands back to each factor dy times itself. The slope of a * b along a is b",
+    {"dy * inputs[1], dy * inputs[0]": "dy * inputs[0], dy * inputs[1]"},
+)
+
+
+relu_open_at_0 = wrong(
+    "pull_back",
+    "a relu with slope 1 where its input is 0. There 0 is asked",
+    {"inputs[0] > 0": "inputs[0] >= 0"},
+)
+
+
+exchanged = wrong(
+    "pull_back",
+    "a matmul with its two gradients exchanged. The first belongs to the first input; for square "
+    "matrices the shapes do not betray it",
+    {"dy @ b.T, a.T @ dy": "a.T @ dy, dy @ b.T"},
+)
+
+
+first_not_transposed = wrong(
+    "pull_back",
+    "a matmul whose gradient of a lacks a transpose: dy is (I, K), b is (J, K), and (I, J) is asked",
+    {"dy @ b.T": "dy @ b"},
+)
+
+
+second_not_transposed = wrong(
+    "pull_back",
+    "a matmul whose gradient of b lacks a transpose: a is (I, J), dy is (I, K), and (J, K) is asked",
+    {"a.T @ dy": "a @ dy"},
+)
 
 
 @right("gradients", "each value asks its users, and remembers the answer")

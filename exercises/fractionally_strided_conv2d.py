@@ -128,11 +128,16 @@ def padded(draw):
                padding=draw.between(1, 2))  # fmt: skip
 
 
-@check("several channels, images and a bias", points=2)
+@check("several channels and images, a bias, fractions", points=2)
 def channels(draw):
     one = "fractionally_strided_conv2d"
     C, O = draw.one_of((2, 3), (3, 2))
     x, w = draw.integers(2, C, 3, 2), draw.integers(O, C, 2, 3)
+    pixels = draw.integers(1, 1, 1, 2)
+    yield call(one, pixels, draw.integers(2, 1, 1, 1), draw.distinct(2) + 5)
+    # A half times an odd number is never whole.
+    odd = np.full((1, 1, 1, 1), draw.one_of(-5.0, -3.0, 3.0, 5.0))
+    yield call(one, pixels + 0.5, odd, stride=2)
     yield call(one, draw.integers(1, 2, 1, 1), draw.integers(1, 2, 1, 2))
     yield call(one, x, w, draw.integers(O))
     yield call(one, x, w, draw.integers(O), stride=3, padding=1)
@@ -149,15 +154,20 @@ def one_plane(draw):
 def many_planes(draw):
     C, O = draw.one_of((2, 3), (3, 2))
     yield call("kernel_for", numbered(draw, 2, 1, 1, 2))
-    yield call("kernel_for", numbered(draw, 2, 2, 2, 2))
+    yield call("kernel_for", numbered(draw, 2, 2, 2, 2) + 0.5)
     yield call("kernel_for", numbered(draw, C, O, 3, 4))
 
 
 @holds("shape: (H - 1) s - 2p + KH")
 def shape(draw):
-    ((y,),) = yield [call("fractionally_strided_conv2d", draw.integers(1, 2, 3, 2),
-                          draw.integers(3, 2, 3, 4), stride=2, padding=1)]  # fmt: skip
-    return y.shape == (1, 3, 5, 4)
+    x, w = draw.integers(1, 2, 3, 2), draw.integers(3, 2, 3, 4)
+    answers = yield [
+        call("fractionally_strided_conv2d", x, w, stride=s, padding=p)
+        for s in (1, 2)
+        for p in (0, 1)
+    ]
+    sizes = [(5, 5), (3, 3), (7, 6), (5, 4)]
+    return [y.shape for (y,) in answers] == [(1, 3, *size) for size in sizes]
 
 
 @holds("a kernel that is symmetric about its centre: equal to the transposed convolution")
@@ -232,6 +242,45 @@ def border_of_p(x, w, b=None, stride=1, padding=0):
     windows = np.lib.stride_tricks.sliding_window_view(z, (KH, KW), axis=(2, 3))
     y = np.einsum("ncijuv,ocuv->noij", windows, w)
     return y if b is None else y + b[:, None, None]
+
+
+without_stride = wrong(
+    "fractionally_strided_conv2d",
+    "the result without zeros between the pixels, that of stride 1: it "
+    "is with s - 1 zeros between them that a step of the kernel is a step of 1/s pixel",
+    {"s, above, left = stride": "s, above, left = 1"},
+)
+
+
+without_bias = wrong(
+    "fractionally_strided_conv2d",
+    "the result without its bias: b[o] is added to every pixel of output channel o",
+    {"y if b is None else y + b[:, None, None]": "y"},
+)
+
+
+bias_along_columns = wrong(
+    "fractionally_strided_conv2d",
+    "the bias laid along the columns. b has one number for each output channel, which is axis 1 of "
+    "the output, but NumPy matches the last axis",
+    {"+ b[:, None, None]": "+ b"},
+)
+
+
+in_ints = wrong(
+    "fractionally_strided_conv2d",
+    "the right numbers with their fractions cut off: an array of ints "
+    "has no room for them. Make it of floats, as np.zeros does if no dtype is named",
+    {"- KW + 1), x.dtype": "- KW + 1), int"},
+)
+
+
+image_in_ints = wrong(
+    "fractionally_strided_conv2d",
+    "the result for an image whose fractions are cut off: the array with "
+    "zeros between its pixels is one of ints. np.zeros makes floats if no dtype is named",
+    {"* s + 1), x.dtype": "* s + 1), int"},
+)
 
 
 @wrong("kernel_for", "the kernel that was given, unchanged. Two things have to happen to it: one to "

@@ -117,8 +117,9 @@ def strided(draw):
     yield call("max_pool2d", positive(draw, 1, 1, 5, 8), 2, stride=3)
 
 
-@check("several channels and images", points=2)
+@check("several channels and images, fractions", points=2)
 def channels(draw):
+    yield call("max_pool2d", positive(draw, 1, 1, 2, 2) + 0.5, 2)
     yield call("max_pool2d", positive(draw, 1, 2, 2, 2), 2)
     yield call("max_pool2d", positive(draw, 2, 1, 2, 4), 2)
     yield call("max_pool2d", positive(draw, 2, 3, 5, 6), 2, stride=draw.one_of(1, 3))
@@ -141,8 +142,13 @@ def shifted(draw):
 
 @holds("shape: floor((H - k) / s) + 1")
 def shape(draw):
-    ((y, indices),) = yield [call("max_pool2d", draw.distinct(2, 3, 6, 9), 3, stride=2)]
-    return y.shape == indices.shape == (2, 3, 2, 4)
+    x = draw.distinct(2, 3, 6, 9)
+    answers = yield [call("max_pool2d", x, k, s) for k, s in ((3, None), (3, 2), (2, 1))]
+    sizes = [(2, 3), (2, 4), (5, 8)]
+    return all(
+        y.shape == indices.shape == (2, 3, *size)
+        for (y, indices), size in zip(answers, sizes, strict=True)
+    )
 
 
 @wrong("max_pool2d", "the right maxima with their places inside their own windows. An index counts "
@@ -235,6 +241,21 @@ def down_the_columns(x, kernel_size, stride=None):
     return y, indices
 
 
+without_stride = wrong(
+    "max_pool2d",
+    "pooling of stride k: the windows lie side by side, whatever the stride is",
+    {"s = k if stride is None else stride": "s = k"},
+)
+
+
+in_ints = wrong(
+    "max_pool2d",
+    "maxima with their fractions cut off: the places are ints, but an array of ints has "
+    "no room for all numbers of x",
+    {"x.dtype": "int"},
+)
+
+
 @right("max_pool2d", "loops over everything, larger than the best so far")
 def six_loops(x, kernel_size, stride=None):
     k, s = kernel_size, stride or kernel_size
@@ -290,11 +311,11 @@ def table(x, kernel_size, stride=None):
     return np.asfortranarray(seen.max(axis=3).reshape(N, C, OH, OW)), np.asfortranarray(indices)
 
 
-@right("max_pool2d", "the maximum first, then the smallest place that holds it; whole numbers")
+@right("max_pool2d", "the maximum first, then the smallest place that holds it")
 def two_steps(x, kernel_size, stride=None):
     k, s = kernel_size, stride or kernel_size
     N, C, H, W = x.shape
-    y = np.zeros((N, C, (H - k) // s + 1, (W - k) // s + 1), np.int64)
+    y = np.zeros((N, C, (H - k) // s + 1, (W - k) // s + 1))
     indices = np.zeros(y.shape, np.int64)
     places = np.arange(H * W).reshape(H, W)
     for i, j in np.ndindex(y.shape[2:]):

@@ -96,8 +96,9 @@ def several(draw):
     yield call("max_unpool2d", *pooled(draw, 1, 1, 9, 6, 3), 3)
 
 
-@check("several channels and images")
+@check("several channels and images, fractions")
 def channels(draw):
+    yield call("max_unpool2d", draw.integers(1, 1, 1, 1) + 0.5, np.zeros((1, 1, 1, 1), np.int64), 1)
     yield call("max_unpool2d", *pooled(draw, 1, 2, 2, 2, 2), 2)
     yield call("max_unpool2d", *pooled(draw, 2, 1, 2, 4, 2), 2)
     yield call("max_unpool2d", *pooled(draw, 2, 3, 4, 6, 2), 2)
@@ -137,9 +138,11 @@ def pooling_undoes(draw):
 
 @holds("shape: (H - 1) s - 2p + k")
 def shape(draw):
-    x, places = draw.integers(1, 2, 3, 4), anywhere(draw, 1, 2, 3, 4, among=5 * 7)
-    ((y,),) = yield [call("max_unpool2d", x, places, 3, stride=2, padding=1)]
-    return y.shape == (1, 2, 5, 7)
+    x, places = draw.integers(1, 2, 3, 4), anywhere(draw, 1, 2, 3, 4, among=3 * 5)
+    asked = [(3, None, 0), (3, 2, 0), (3, 2, 1), (3, 2, 2)]
+    answers = yield [call("max_unpool2d", x, places, *geometry) for geometry in asked]
+    sizes = [(9, 12), (7, 9), (5, 7), (3, 5)]
+    return [y.shape for (y,) in answers] == [(1, 2, *size) for size in sizes]
 
 
 @wrong("max_unpool2d", "nearest neighbour upsampling: every number fills its whole window. Unpooling "
@@ -216,6 +219,14 @@ def zeros_afterwards(x, indices, kernel_size, stride=None, padding=0, output_siz
     return np.pad(y, ((0, 0), (0, 0), (0, rows - OH), (0, columns - OW)))
 
 
+in_ints = wrong(
+    "max_unpool2d",
+    "the right numbers with their fractions cut off: the places are ints, but an array "
+    "of ints has no room for all numbers of x",
+    {"x.dtype": "int"},
+)
+
+
 @right("max_unpool2d", "flat planes, one number after the other")
 def flat_planes(x, indices, kernel_size, stride=None, padding=0, output_size=None):
     k, s, p = kernel_size, stride or kernel_size, padding
@@ -241,13 +252,13 @@ def one_assignment(x, indices, kernel_size, stride=None, padding=0, output_size=
     return y.reshape(N, C, OH, OW)
 
 
-@right("max_unpool2d", "put_along_axis; whole numbers")
+@right("max_unpool2d", "put_along_axis")
 def along_axis(x, indices, kernel_size, stride=None, padding=0, output_size=None):
     k, s, p = kernel_size, stride or kernel_size, padding
     N, C, H, W = x.shape
     OH, OW = output_size or [(size - 1) * s - 2 * p + k for size in (H, W)]
-    y = np.zeros((N, C, OH * OW), np.int64)
-    places, values = indices.reshape(N, C, H * W), x.astype(np.int64).reshape(N, C, H * W)
+    y = np.zeros((N, C, OH * OW))
+    places, values = indices.reshape(N, C, H * W), x.reshape(N, C, H * W)
     np.put_along_axis(y, places, values, axis=2)
     return y.reshape(N, C, OH, OW)
 

@@ -26,7 +26,7 @@ def ratio(above, below):
         return np.asarray(above) / np.asarray(below)
 
 
-# counts is (K, K), int64, with at least one pixel in it.
+# counts is (K, K), int64, with at least one pixel in it. No function changes it.
 
 
 def pixel_accuracy(counts):

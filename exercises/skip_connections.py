@@ -43,6 +43,7 @@ def add_skip(skip, x, offset):
         y[n, k, i, j] = skip[n, k, i + offset, j + offset] + x[n, k, i, j]
 
     skip (N, K, SH, SW), x (N, K, H, W), offset in pixels of both maps -> (N, K, H, W).
+    The arguments are not changed.
     """
     ### BEGIN SOLUTION
     H, W = x.shape[2:]
@@ -152,14 +153,14 @@ def middle(draw):
 @check("U-Net: an odd number of pixels too many")
 def odd(draw):
     yield call("concat_skip", draw.integers(1, 1, 1, 4), draw.integers(1, 1, 1, 1))
-    yield call("concat_skip", draw.integers(1, 1, 5, 3), draw.integers(1, 1, 2, 2))
+    yield call("concat_skip", draw.integers(1, 1, 5, 3) + 0.5, draw.integers(1, 1, 2, 2) + 0.5)
     yield call("concat_skip", draw.integers(2, 2, 6, 7), draw.integers(2, 1, 3, 2))
 
 
 @check("FCN: crop at the given place, then add")
 def add(draw):
     yield call("add_skip", draw.integers(1, 1, 3, 3), draw.integers(1, 1, 1, 1), draw.one_of(0, 2))
-    yield call("add_skip", draw.integers(1, 1, 5, 4), draw.integers(1, 1, 3, 2), 2)
+    yield call("add_skip", draw.integers(1, 1, 5, 4) + 0.5, draw.integers(1, 1, 3, 2), 2)
     yield call("add_skip", draw.integers(2, 3, 9, 10), draw.integers(2, 3, 4, 5), draw.one_of(4, 5))
 
 
@@ -307,10 +308,10 @@ def one_by_one(skip, x):
     return np.concatenate((skip, x), 1)
 
 
-@right("add_skip", "the finer map shifted; integers")
+@right("add_skip", "the finer map shifted")
 def shifted(skip, x, offset):
-    moved = np.roll(skip, (-offset, -offset), (2, 3)).astype(np.int64)
-    y = x.astype(np.int64)
+    moved = np.roll(skip, (-offset, -offset), (2, 3))
+    y = x.copy()
     y += moved[:, :, : y.shape[2], : y.shape[3]]
     return y
 

@@ -25,7 +25,7 @@ def cross_entropy(logits, target, weight=None, ignore_index=255):
 
     logits (N, K, H, W) scores of any size; target (N, H, W) integer labels y: 0..K-1, or ignore_index
     for void, which may be any whole number; weight (K,), or None for all 1.
-    -> one number; 0 if every pixel is void.
+    -> one number; 0 if every pixel is void. The arguments are not changed.
     """
     ### BEGIN SOLUTION
     weight = np.ones(logits.shape[1]) if weight is None else weight
@@ -122,7 +122,7 @@ def void(draw):
 def weighted(draw):
     yield call("cross_entropy", *scene(draw, 1, 2, 1, 4), weights(draw, 2))
     yield call("cross_entropy", *scene(draw, 1, 3, 2, 4), weight=weights(draw, 3))
-    yield call("cross_entropy", *scene(draw, 2, 4, 3, 5, void=8), weight=weights(draw, 4))
+    yield call("cross_entropy", *scene(draw, 2, 4, 3, 5, void=8), weight=weights(draw, 4) - 0.5)
 
 
 @check("the gradient, without void or weights")
@@ -143,6 +143,9 @@ def weighted_gradient(draw):
 
 @check("void may have another number")
 def other_void(draw):
+    for function in ("cross_entropy", "cross_entropy_gradient"):
+        few = scene(draw, 1, 2, 1, 3, void=1, ignore_index=-1)
+        yield call(function, *few, weights(draw, 2), ignore_index=-1)
     for number in (-1, 0, 7):
         logits, target = scene(draw, 2, 3, 2, 3, void=4, ignore_index=number)
         options = dict(weight=weights(draw, 3), ignore_index=number)
@@ -158,11 +161,14 @@ def all_void(draw):
             yield call(function, *scene(draw, 2, 3, 2, 2, void=8 - labelled), weights(draw, 3))
 
 
-@holds("the gradient adds up to 0 over the classes of each pixel")
+@holds("the gradient adds up to 0 over the classes of each pixel, whatever number void has")
 def columns(draw):
-    asked = call("cross_entropy_gradient", *scene(draw, 2, 3, 2, 3, void=3), weights(draw, 3))
-    ((dz,),) = yield [asked]
-    return abs(dz.sum(axis=1)).max() < 1e-6
+    w = weights(draw, 3)
+    answers = yield [
+        call("cross_entropy_gradient", *scene(draw, 2, 3, 2, 3, 3, number), w, number)
+        for number in (255, -1)
+    ]
+    return all(abs(dz.sum(axis=1)).max() < 1e-6 for (dz,) in answers)
 
 
 @holds("weights twice as large change nothing")
@@ -193,6 +199,22 @@ def void_is_background(logits, target, weight=None, ignore_index=255):
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     surprise = -np.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
     return (weight[label] * surprise).sum() / weight[label].sum()
+
+
+void_is_255 = wrong(
+    "cross_entropy",
+    "a loss for which 255 is void, whatever ignore_index says. What has its number is "
+    "then taken for a class",
+    {"target != ignore_index": "target != 255"},
+)
+
+
+mean_of_nothing = wrong(
+    "cross_entropy",
+    "a mean of nothing, 0/0, where every pixel is void. Nothing was seen, and the loss is "
+    "0: one batch of NaN would make all weights NaN",
+    {" if counts.any() else 0.0": ""},
+)
 
 
 @wrong("cross_entropy", "the mean over all pixels, void among them. The more void, the smaller that loss, "
@@ -230,6 +252,14 @@ def not_divided(logits, target, weight=None, ignore_index=255):
     p = e / e.sum(axis=1, keepdims=True)
     one_hot = np.arange(K)[:, None, None] == label[:, None]
     return (counts * weight[label])[:, None] * (p - one_hot)
+
+
+gradient_of_nothing = wrong(
+    "cross_entropy_gradient",
+    "0/0 where every pixel is void. Nothing was seen, and the gradient is 0: one batch of NaN would "
+    "make all weights NaN",
+    {" if counts.any() else dz": ""},
+)
 
 
 @wrong("cross_entropy_gradient", "a gradient that is p in void pixels: there is no one-hot label to "

@@ -208,7 +208,7 @@ def _judge(exercise: Exercise, check: Check, case: Case) -> None:
 def difference(want: list[np.ndarray], got: list[np.ndarray], tolerance: float) -> str | None:
     """How the arrays differ, in a sentence; None where |got - want| <= tolerance (1 + |want|)."""
     if len(want) != len(got):
-        return f"returned {_things(len(got))} where {_things(len(want))} are expected"
+        return f"returned {_things(len(got))}; expected {_things(len(want))}"
     for n, (w, g) in enumerate(zip(want, got, strict=True)):
         which = f" as number {n + 1}" if len(want) > 1 else ""
         if w.shape != g.shape:
