@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from minseg.memory import scratch
+from minseg.memory import empty, scratch
 from minseg.threads import for_each
 
 # Columns per unit of work: 512 KB multiplies too little at a time, 8 MB spills.
@@ -158,7 +158,7 @@ def by_rows(C: int, rows: Axis) -> tuple[int, Axis, int]:
     serves all rows of the kernel, which is quicker: with few channels its cost is reading the columns.
     """
     beyond = rows.hop * (rows.taps - 1)
-    if rows.step == 1 and 2 * beyond <= rows.size and C > 4:
+    if rows.step == 1 and 6 * beyond <= rows.size and C > 4:
         return rows.taps, rows._replace(taps=1), beyond
     return 1, rows, 0
 
@@ -266,6 +266,75 @@ def correlate_weights(source: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis
     else:
         dw = dw.reshape(C, rows.taps, cols.taps, O).transpose(3, 0, 1, 2)
     return np.ascontiguousarray(dw)
+
+
+class Phases(NamedTuple):
+    """An image taken apart: every s-th row and column, s*s small images that are channels of their own.
+
+    A window of stride s takes whole steps on each of them, so that it is a window of stride 1 whose
+    kernel is s times smaller: no step is left to read across. rows and cols say which positions the
+    phases hold: number t of position i is the image's start + step*i + t, zero outside of it.
+    """
+
+    rows: Axis
+    cols: Axis
+    image: tuple[int, int]
+
+    def places(self) -> Iterator[tuple]:
+        """Each phase (r, q), what of it lies in the image, and where there."""
+        for r in range(self.rows.taps):
+            down, seen_down = self.rows.inside(r, 0, self.rows.size, self.image[0])
+            for q in range(self.cols.taps):
+                across, seen_across = self.cols.inside(q, 0, self.cols.size, self.image[1])
+                yield (r, q), (down, across), (seen_down, seen_across)
+
+    def of_image(self, x: np.ndarray) -> np.ndarray:
+        """x (N, C, H, W) -> (N, C*s*s, rows.size, cols.size)."""
+        N, C = x.shape[:2]
+        size = self.rows.size, self.cols.size
+        apart = empty((N, C, self.rows.taps, self.cols.taps, *size), x.dtype)
+
+        def work(n: int) -> None:
+            for (r, q), (down, across), (seen_down, seen_across) in self.places():
+                part = apart[n, :, r, q]
+                if (down.stop - down.start, across.stop - across.start) != size:
+                    part[...] = 0
+                part[:, down, across] = x[n][:, seen_down, seen_across]
+
+        for_each(work, N)
+        return apart.reshape(N, -1, *size)
+
+    def to_image(self, apart: np.ndarray) -> np.ndarray:
+        """The way back: (N, C*s*s, rows.size, cols.size) -> (N, C, H, W); 0 where no phase reaches."""
+        parts = apart.reshape(len(apart), -1, self.rows.taps, self.cols.taps, *apart.shape[2:])
+        x = empty((*parts.shape[:2], *self.image), apart.dtype)
+        ends = (axis.start + axis.step * axis.size for axis in (self.rows, self.cols))
+        whole = self.rows.start <= 0 >= self.cols.start and all(
+            end >= n for end, n in zip(ends, self.image, strict=True)
+        )
+
+        def work(n: int) -> None:
+            if not whole:
+                x[n] = 0
+            for (r, q), (down, across), (seen_down, seen_across) in self.places():
+                x[n][:, seen_down, seen_across] = parts[n, :, r, q][:, down, across]
+
+        for_each(work, len(x))
+        return x
+
+    def of_kernel(self, w: np.ndarray) -> np.ndarray:
+        """w (O, C, KH, KW) -> (O, C*s*s, KH/s, KW/s)."""
+        O, C, KH, KW = w.shape
+        sh, sw = self.rows.taps, self.cols.taps
+        apart = w.reshape(O, C, KH // sh, sh, KW // sw, sw).transpose(0, 1, 3, 5, 2, 4)
+        return apart.reshape(O, -1, KH // sh, KW // sw)
+
+    def to_kernel(self, apart: np.ndarray) -> np.ndarray:
+        """The way back: (O, C*s*s, KH/s, KW/s) -> (O, C, KH, KW)."""
+        O, _, k, m = apart.shape
+        sh, sw = self.rows.taps, self.cols.taps
+        w = apart.reshape(O, -1, sh, sw, k, m).transpose(0, 1, 4, 2, 5, 3)
+        return w.reshape(O, -1, k * sh, m * sw)
 
 
 def phases(size: int, taps: int, stride: int, padding: int, dilation: int) -> Iterator[tuple]:

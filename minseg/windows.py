@@ -214,7 +214,27 @@ class Windows:
         rows, cols = (strips.Axis(-before, s, d, k, n) for (before, _), s, d, k, n in sizes)
         return rows, cols
 
+    @cached_property
+    def _in_phases(self) -> "tuple[Windows, strips.Phases] | None":
+        """The same windows with stride 1, over an image taken apart into its phases; None where the
+        stride does not divide the kernel, or where there is nothing to gain."""
+        (sh, sw), (KH, KW) = self.stride, (self.KH, self.KW)
+        if (
+            (KH % sh, KW % sw, self.dilation) != (0, 0, (1, 1))
+            or KH * KW == sh * sw
+            or sh * sw == 1
+        ):
+            return None
+        (top, _), (left, _) = self.padding
+        size = self.OH + KH // sh - 1, self.OW + KW // sw - 1
+        rows, cols = strips.Axis(-top, sh, 1, sh, size[0]), strips.Axis(-left, sw, 1, sw, size[1])
+        windows = Windows(size, (KH // sh, KW // sw), groups=self.groups)
+        return windows, strips.Phases(rows, cols, (self.H, self.W))
+
     def _slide_in_strips(self, x: np.ndarray, w: np.ndarray) -> np.ndarray:
+        if self._in_phases:
+            windows, phases = self._in_phases
+            return windows._slide_in_strips(phases.of_image(x), phases.of_kernel(w))
         y = empty((len(x), len(w), self.OH, self.OW), x.dtype)
         C, O = w.shape[1], len(w) // self.groups
         for g, block in enumerate(self._split(w)):
@@ -223,6 +243,9 @@ class Windows:
         return y
 
     def _overlap_in_strips(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        if self._in_phases:
+            windows, phases = self._in_phases
+            return phases.to_kernel(windows._overlap_in_strips(phases.of_image(x), y))
         C, O = x.shape[1] // self.groups, y.shape[1] // self.groups
         blocks = [
             strips.correlate_weights(
@@ -234,6 +257,9 @@ class Windows:
 
     def _spread_in_strips(self, y: np.ndarray, w: np.ndarray) -> np.ndarray:
         """No scatter: gather y under the turned kernel, once for each phase of the stride."""
+        if self._in_phases:
+            windows, phases = self._in_phases
+            return phases.to_image(windows._spread_in_strips(y, phases.of_kernel(w)))
         C, O = w.shape[1], len(w) // self.groups
         x = empty((len(y), C * self.groups, self.H, self.W), y.dtype)
         tiles = (self.KH * self.OH, self.KW * self.OW) == (self.H, self.W)

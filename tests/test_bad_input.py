@@ -246,7 +246,7 @@ def test_bad_input_gets_a_sentence_before_anything_is_computed(call, error, sent
     for contraction in ("slide", "spread", "overlap"):
         monkeypatch.setattr(Windows, contraction, compute)
     monkeypatch.setattr(pool, "resize", compute)
-    monkeypatch.setattr(loss, "log_softmax_values", compute)
+    monkeypatch.setattr(loss, "by_channel", compute)
     with pytest.raises(error, match=sentence):
         call()
 

@@ -5,6 +5,8 @@ encoding and loss functions?".
 """
 
 import math
+from functools import reduce
+from operator import sub
 from typing import Any
 
 import numpy as np
@@ -12,7 +14,6 @@ import numpy as np
 from minseg.arguments import array, floats, integer, one_of
 from minseg.backend import Array, array_module
 from minseg.channels import by_channel, empty
-from minseg.functional.activation import log_softmax_values
 from minseg.tensor import differentiable
 
 
@@ -59,33 +60,42 @@ class _Wanted:
         self.weight = xp.ones(K, scores.dtype) if weight is None else weight.astype(scores.dtype)
         self.shape, self.reduction, self.smoothing = target.shape, reduction, smoothing
 
-    def loss(self, log_p: Array) -> Array:
-        """- sum over k of t[k] log_p[k] at each pixel, reduced; log_p (N, K, ...), t see below."""
-        xp = array_module(log_p)
-        K = log_p.shape[1]
-        flat = log_p.reshape(*log_p.shape[:2], self.labels.shape[2])
+    def loss(self, flat: Array, *less: Array) -> Array:
+        """- sum over k of t[k] log p[k] at each pixel, reduced; t is one-hot, smoothed, times weight.
+
+        flat (N, K, L) is log p, once all of `less`, each (N, 1, L), is taken off.
+        """
+        xp = array_module(flat)
+        K = flat.shape[1]
         self.label_weight = self.weight[self.labels] * self.valid  # (N, 1, L)
         total = self.label_weight.sum()
         # The denominator of a mean; where all is void 1, so that the loss is 0 and not 0/0.
         self.total = xp.where(total == 0, xp.ones_like(total), total)
-        loss = -xp.take_along_axis(flat, self.labels, axis=1) * self.label_weight  # (N, 1, L)
+        of_label = reduce(sub, less, xp.take_along_axis(flat, self.labels, axis=1))
+        loss = -of_label * self.label_weight  # (N, 1, L)
         if self.smoothing:
-            each = (flat * self.weight.reshape(1, K, 1)).sum(axis=1, keepdims=True)
+            each = (reduce(sub, less, flat) * self.weight.reshape(1, K, 1)).sum(
+                axis=1, keepdims=True
+            )
             loss = (1 - self.smoothing) * loss - self.smoothing / K * each * self.valid
         if self.reduction == "none":
             return loss.reshape(self.shape)
         return loss.sum() / (self.total if self.reduction == "mean" else 1)
 
-    def distribution(self, log_p: Array) -> Array:
-        """t (N, K, L): what the network should say about each pixel, times its weight; void is 0."""
-        N, K = log_p.shape[:2]
-        xp = array_module(log_p)
-        t = empty((N, K, self.labels.shape[2]), log_p)
-        t[...] = 0
-        xp.put_along_axis(t, self.labels, (1 - self.smoothing) * self.label_weight, axis=1)
+    def share(self) -> Array:
+        """The sum of t over the classes: (N, 1, L), the pixel's weight, 0 where void."""
+        uniform = self.smoothing * self.weight.mean() * self.valid
+        return (1 - self.smoothing) * self.label_weight + uniform
+
+    def minus_one_hot(self, dx: Array, per_pixel: Array) -> None:
+        """dx -= t * per_pixel, in place, for dx (N, K, L) and per_pixel (N, 1, L)."""
+        xp = array_module(dx)
+        K = dx.shape[1]
         if self.smoothing:
-            t += self.smoothing / K * self.weight.reshape(1, K, 1) * self.valid
-        return t
+            dx -= self.smoothing / K * self.weight.reshape(1, K, 1) * (self.valid * per_pixel)
+        own = (1 - self.smoothing) * self.label_weight * per_pixel
+        own = xp.take_along_axis(dx, self.labels, axis=1) - own
+        xp.put_along_axis(dx, self.labels, own.astype(dx.dtype, copy=False), axis=1)
 
     def per_pixel(self, dy: Array) -> Array:
         """The gradient of the reduced loss, handed to each pixel: to broadcast with (N, K, L)."""
@@ -126,23 +136,29 @@ def cross_entropy(
         "cross_entropy", "logits", logits, target, weight, ignore_index, reduction, label_smoothing
     )
     xp = array_module(logits)
-    log_p = log_softmax_values(logits, 1)
+    flat = logits.reshape(*logits.shape[:2], -1)  # (N, K, L)
+    powers = empty(flat.shape, flat)
+    largest, total, log_total = (empty(wanted.labels.shape, flat) for _ in range(3))
+
+    def of_images(flat: Array, powers: Array, *others: Array) -> None:
+        largest, total, log_total = others  # (n, 1, L)
+        largest[...] = flat.max(axis=1, keepdims=True)  # so that no exponential overflows
+        xp.exp(xp.subtract(flat, largest, out=powers), out=powers)
+        total[...] = powers.sum(axis=1, keepdims=True)
+        xp.log(total, out=log_total)
+
+    by_channel(of_images, flat, powers, largest, total, log_total, axis=0)
 
     def grad_logits(dy: Array) -> Array:
+        # softmax - one-hot, each pixel times its weight
         per_pixel = xp.broadcast_to(wanted.per_pixel(dy), wanted.labels.shape)
-        t = wanted.distribution(log_p)
-        dx = empty(t.shape, t)
-
-        def of_images(t: Array, dx: Array, log_p: Array, per_pixel: Array) -> None:
-            xp.exp(log_p, out=dx)
-            dx *= t.sum(axis=1, keepdims=True)
-            dx -= t
-            dx *= per_pixel
-
-        by_channel(of_images, t, dx, log_p.reshape(t.shape), per_pixel, axis=0)
+        dx = empty(flat.shape, flat)
+        by_channel(lambda p, s, dx: xp.multiply(p, s, out=dx),
+                   powers, wanted.share() / total * per_pixel, dx, axis=0)  # fmt: skip
+        wanted.minus_one_hot(dx, per_pixel)
         return dx.reshape(logits.shape)
 
-    return wanted.loss(log_p), (grad_logits, None)
+    return wanted.loss(flat, largest, log_total), (grad_logits, None)
 
 
 @differentiable
@@ -165,8 +181,11 @@ def nll_loss(
     wanted = _Wanted(
         "nll_loss", "log_probabilities", log_p, target, weight, ignore_index, reduction, 0.0
     )
+    flat = log_p.reshape(*log_p.shape[:2], -1)
 
     def grad_log_probabilities(dy: Array) -> Array:
-        return (-wanted.distribution(log_p) * wanted.per_pixel(dy)).reshape(log_p.shape)
+        dx = array_module(log_p).zeros(flat.shape, log_p.dtype)
+        wanted.minus_one_hot(dx, wanted.per_pixel(dy))
+        return dx.reshape(log_p.shape)
 
-    return wanted.loss(log_p), (grad_log_probabilities, None)
+    return wanted.loss(flat), (grad_log_probabilities, None)
