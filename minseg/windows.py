@@ -221,7 +221,7 @@ class Windows:
         (sh, sw), (KH, KW) = self.stride, (self.KH, self.KW)
         if (
             (KH % sh, KW % sw, self.dilation) != (0, 0, (1, 1))
-            or KH * KW == sh * sw
+            or sh * sw == KH * KW
             or sh * sw == 1
         ):
             return None
