@@ -134,37 +134,36 @@ def always_even(stride, kind="align_corners"):
     return np.outer(tent, tent)
 
 
-@wrong("bilinear_kernel", "a tent whose middle is half a cell off: s - 1/2, right only for a kernel "
-       "of even size. The largest entry of a kernel of odd size is 1")  # fmt: skip
-def half_a_cell_off(stride, kind="align_corners"):
-    size = 2 * stride - 1 if kind == "align_corners" else 2 * stride - stride % 2
-    tent = 1 - abs(np.arange(size) - (stride - 0.5)) / stride
-    return np.outer(tent, tent)
+half_a_cell_off = wrong(
+    "bilinear_kernel",
+    "a tent whose middle is half a cell off: s - 1/2, right only for a kernel of even size. The "
+    "largest entry of a kernel of odd size is 1",
+    {"centre = (size - 1) / 2": "centre = stride - 0.5"},
+)
 
 
-@wrong("bilinear_kernel", "the kernel divided by its sum. A blur has to sum to 1; here each of the "
-       "s * s phases has to, so the whole kernel sums to s * s")  # fmt: skip
-def sums_to_one(stride, kind="align_corners"):
-    size = 2 * stride - 1 if kind == "align_corners" else 2 * stride - stride % 2
-    tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
-    return np.outer(tent, tent) / tent.sum() ** 2
+sums_to_one = wrong(
+    "bilinear_kernel",
+    "the kernel divided by its sum. A blur has to sum to 1; here each of the s * s phases has to, "
+    "so the whole kernel sums to s * s",
+    {"np.outer(tent, tent)": "np.outer(tent, tent) / tent.sum() ** 2"},
+)
 
 
-@wrong("bilinear_kernel", "the mean of the two tents, where their product is asked for. In the corner "
-       "of the lecture's kernel stands 0.25 = 0.5 x 0.5")  # fmt: skip
-def mean_of_tents(stride, kind="align_corners"):
-    size = 2 * stride - 1 if kind == "align_corners" else 2 * stride - stride % 2
-    tent = 1 - abs(np.arange(size) - (size - 1) / 2) / stride
-    return (tent[:, None] + tent) / 2
+mean_of_tents = wrong(
+    "bilinear_kernel",
+    "the mean of the two tents, where their product is asked for. In the corner of the lecture's "
+    "kernel stands 0.25 = 0.5 x 0.5",
+    {"np.outer(tent, tent)": "(tent[:, None] + tent) / 2"},
+)
 
 
-@wrong("bilinear_kernel", "a tent that falls to 0 at its own outermost taps. It reaches 0 one step "
-       "beyond them, s cells from the middle, where the next pixel stands")  # fmt: skip
-def zero_at_the_ends(stride, kind="align_corners"):
-    size = 2 * stride - 1 if kind == "align_corners" else 2 * stride - stride % 2
-    centre = (size - 1) / 2
-    tent = 1 - abs(np.arange(size) - centre) / max(centre, 1)
-    return np.outer(tent, tent)
+zero_at_the_ends = wrong(
+    "bilinear_kernel",
+    "a tent that falls to 0 at its own outermost taps. It reaches 0 one step beyond them, s cells "
+    "from the middle, where the next pixel stands",
+    {"- centre) / stride": "- centre) / max(centre, 1)"},
+)
 
 
 @wrong("bilinear_kernel", "the lecture's kernel for both kinds. At an even stride Caffe's has one tap "

@@ -144,23 +144,20 @@ def additive(draw):
     return (both == one + other).all()
 
 
-@wrong("confusion_matrix", "the transpose of the confusion matrix: its rows are the prediction. "
-       "Precision and recall would change places, and IoU would not even notice")  # fmt: skip
-def rows_are_prediction(target, prediction, num_classes, void=255):
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    for i, j in zip(target.ravel(), prediction.ravel(), strict=True):
-        if i != void:
-            counts[j, i] += 1
-    return counts
+rows_are_prediction = wrong(
+    "confusion_matrix",
+    "the transpose of the confusion matrix: its rows are the prediction. Precision and recall "
+    "would change places, and IoU would not even notice",
+    {"counts[i, j] +=": "counts[j, i] +="},
+)
 
 
-@wrong("confusion_matrix", "a confusion matrix that takes void for class 0. What nobody labelled would "
-       "count as background, and each prediction there as right or wrong")  # fmt: skip
-def void_is_background(target, prediction, num_classes, void=255):
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    for i, j in zip(target.ravel(), prediction.ravel(), strict=True):
-        counts[0 if i == void else i, j] += 1
-    return counts
+void_is_background = wrong(
+    "confusion_matrix",
+    "a confusion matrix that takes void for class 0. What nobody labelled would count as "
+    "background, and each prediction there as right or wrong",
+    {"target.ravel()": "np.where(target == void, 0, target).ravel()"},
+)
 
 
 void_is_255 = wrong(
@@ -190,14 +187,12 @@ def diagonal_only(target, prediction, num_classes, void=255):
     return counts
 
 
-@wrong("confusion_matrix", "counts modulo 256: they are kept in the labels' own dtype, one byte, and "
-       "begin again at 0 after 255. There can be as many as there are pixels")  # fmt: skip
-def counts_in_bytes(target, prediction, num_classes, void=255):
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    for i, j in zip(target.ravel(), prediction.ravel(), strict=True):
-        if i != void:
-            counts[i, j] += 1
-    return counts.astype(target.dtype)
+counts_in_bytes = wrong(
+    "confusion_matrix",
+    "counts modulo 256: they are kept in the labels' own dtype, one byte, and begin again at 0 "
+    "after 255. There can be as many as there are pixels",
+    {"return counts": "return counts.astype(target.dtype)"},
+)
 
 
 @wrong("confusion_matrix", "a histogram of K * target + prediction that was computed in one byte, so "

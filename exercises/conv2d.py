@@ -146,63 +146,35 @@ def impulse(draw):
     return y.shape == moved.shape and np.allclose(y, moved)
 
 
-@wrong("conv2d", "the convolution of mathematics, which turns the kernel by 180 degrees. Networks "
-       "use it as it stands: its top left number meets the top left pixel of the window")  # fmt: skip
-def turned(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    y = np.zeros((N, O, (H + 2 * p - KH) // s + 1, (W + 2 * p - KW) // s + 1))
-    for i in range(y.shape[2]):
-        for j in range(y.shape[3]):
-            window = padded[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            y[:, :, i, j] = np.einsum("ncuv,ocuv->no", window, w[:, :, ::-1, ::-1])
-    return y if b is None else y + b[:, None, None]
+turned = wrong(
+    "conv2d",
+    "the convolution of mathematics, which turns the kernel by 180 degrees. Networks use it as it "
+    "stands: its top left number meets the top left pixel of the window",
+    {"window, w)": "window, w[:, :, ::-1, ::-1])"},
+)
 
 
-@wrong("conv2d", "the convolution with the transposed kernel: its rows are laid on the columns of "
-       "the window. The rows of w are its axis 2, its columns axis 3")  # fmt: skip
-def transposed(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    y = np.zeros((N, O, (H + 2 * p - KH) // s + 1, (W + 2 * p - KW) // s + 1))
-    for i in range(y.shape[2]):
-        for j in range(y.shape[3]):
-            window = padded[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            y[:, :, i, j] = np.einsum("ncuv,ocvu->no", window, w)
-    return y if b is None else y + b[:, None, None]
+transposed = wrong(
+    "conv2d",
+    "the convolution with the transposed kernel: its rows are laid on the columns of the window. "
+    "The rows of w are its axis 2, its columns axis 3",
+    {"ncuv,ocuv->no": "ncuv,ocvu->no"},
+)
 
 
-@wrong("conv2d", "a convolution whose zeros all lie below and to the right of the image. A border "
-       "goes round: p rows above and p below, p columns on the left and p on the right")  # fmt: skip
-def padded_behind(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (0, 2 * p), (0, 2 * p)))
-    y = np.zeros((N, O, (H + 2 * p - KH) // s + 1, (W + 2 * p - KW) // s + 1))
-    for i in range(y.shape[2]):
-        for j in range(y.shape[3]):
-            window = padded[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            y[:, :, i, j] = np.einsum("ncuv,ocuv->no", window, w)
-    return y if b is None else y + b[:, None, None]
+padded_behind = wrong(
+    "conv2d",
+    "a convolution whose zeros all lie below and to the right of the image. A border goes round: "
+    "p rows above and p below, p columns on the left and p on the right",
+    {"p : p + H, p : p + W": ":H, :W"},
+)
 
 
-@wrong("conv2d", "a stride along the rows only: the window still moves by one column")
-def one_axis(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    y = np.zeros((N, O, (H + 2 * p - KH) // s + 1, W + 2 * p - KW + 1))
-    for i in range(y.shape[2]):
-        for j in range(y.shape[3]):
-            window = padded[:, :, s * i : s * i + KH, j : j + KW]
-            y[:, :, i, j] = np.einsum("ncuv,ocuv->no", window, w)
-    return y if b is None else y + b[:, None, None]
+one_axis = wrong(
+    "conv2d",
+    "a stride along the rows only: the window still moves by one column",
+    {"(W + 2 * p - KW) // s + 1": "W + 2 * p - KW + 1", "s * j : s * j + KW": "j : j + KW"},
+)
 
 
 without_stride = wrong(
@@ -252,33 +224,20 @@ image_in_ints = wrong(
 )
 
 
-@wrong("conv2d", "the convolution with input and output channels of w exchanged: you sum over the "
-       "first axis of w. w is (O, C, KH, KW), and the sum goes over C")  # fmt: skip
-def wrong_channels(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    y = np.zeros((N, O, (H + 2 * p - KH) // s + 1, (W + 2 * p - KW) // s + 1))
-    for i in range(y.shape[2]):
-        for j in range(y.shape[3]):
-            window = padded[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            y[:, :, i, j] = np.einsum("ncuv,couv->no", window, w)
-    return y if b is None else y + b[:, None, None]
+wrong_channels = wrong(
+    "conv2d",
+    "the convolution with input and output channels of w exchanged: you sum over the first axis "
+    "of w. w is (O, C, KH, KW), and the sum goes over C",
+    {"ncuv,ocuv->no": "ncuv,couv->no"},
+)
 
 
-@wrong("conv2d", "the bias added once for every input channel. It belongs to the output channel: "
-       "first comes the sum over all input channels, then b, once")  # fmt: skip
-def bias_per_channel(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    y = np.zeros((N, O, (H + 2 * p - KH) // s + 1, (W + 2 * p - KW) // s + 1))
-    for n, o, c, i, j in np.ndindex(N, O, C, *y.shape[2:]):
-        window = padded[n, c, s * i : s * i + KH, s * j : s * j + KW]
-        y[n, o, i, j] += (window * w[o, c]).sum() + (0 if b is None else b[o])
-    return y
+bias_per_channel = wrong(
+    "conv2d",
+    "the bias added once for every input channel. It belongs to the output channel: first comes "
+    "the sum over all input channels, then b, once",
+    {"y + b[:, None, None]": "y + C * b[:, None, None]"},
+)
 
 
 @right("conv2d", "loops over everything, no padded copy")

@@ -151,37 +151,21 @@ def adjoint_in_the_kernel(draw):
     return (dw * v).sum() == (dy * F.conv2d(x, v, stride=2)).sum()
 
 
-@wrong("conv2d_backward", "a dx made with the kernel turned by 180 degrees. The pixel under kernel cell "
-       "(u, v) gets dy times that same cell: stamping needs no turn. Only if you slide a kernel over "
-       "a framed dy instead must it be turned")  # fmt: skip
-def turned(dy, x, w, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    framed = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    d_framed, dw = np.zeros(framed.shape), np.zeros(w.shape)
-    for i in range(dy.shape[2]):
-        for j in range(dy.shape[3]):
-            window = np.s_[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            d_framed[window] += np.einsum("no,ocuv->ncuv", dy[:, :, i, j], w[:, :, ::-1, ::-1])
-            dw += np.einsum("no,ncuv->ocuv", dy[:, :, i, j], framed[window])
-    return d_framed[:, :, p : p + H, p : p + W], dw, dy.sum(axis=(0, 2, 3))
+turned = wrong(
+    "conv2d_backward",
+    "a dx made with the kernel turned by 180 degrees. The pixel under kernel cell (u, v) gets dy "
+    "times that same cell: stamping needs no turn. Only if you slide a kernel over a framed dy "
+    "instead must it be turned",
+    {"here, w)": "here, w[:, :, ::-1, ::-1])"},
+)
 
 
-@wrong("conv2d_backward", "a dx in which the last window that saw a pixel overwrites what the others "
-       "had handed it. All windows count: +=")  # fmt: skip
-def overwrites(dy, x, w, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    framed = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    d_framed, dw = np.zeros(framed.shape), np.zeros(w.shape)
-    for i in range(dy.shape[2]):
-        for j in range(dy.shape[3]):
-            window = np.s_[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            d_framed[window] = np.einsum("no,ocuv->ncuv", dy[:, :, i, j], w)
-            dw += np.einsum("no,ncuv->ocuv", dy[:, :, i, j], framed[window])
-    return d_framed[:, :, p : p + H, p : p + W], dw, dy.sum(axis=(0, 2, 3))
+overwrites = wrong(
+    "conv2d_backward",
+    "a dx in which the last window that saw a pixel overwrites what the others had handed it. All "
+    "windows count: +=",
+    {"[window] += ": "[window] = "},
+)
 
 
 overwrites_dw = wrong(
@@ -208,36 +192,20 @@ without_stride = wrong(
 )
 
 
-@wrong("conv2d_backward", "a dx whose stamps lie one pixel apart. The windows of the forward pass lay a "
-       "stride apart, and the gradient goes back to where the pixels came from")  # fmt: skip
-def stride_forgotten(dy, x, w, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    framed = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    d_framed, dw = np.zeros(framed.shape), np.zeros(w.shape)
-    for i in range(dy.shape[2]):
-        for j in range(dy.shape[3]):
-            window = np.s_[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            d_framed[:, :, i : i + KH, j : j + KW] += np.einsum("no,ocuv->ncuv", dy[:, :, i, j], w)
-            dw += np.einsum("no,ncuv->ocuv", dy[:, :, i, j], framed[window])
-    return d_framed[:, :, p : p + H, p : p + W], dw, dy.sum(axis=(0, 2, 3))
+stride_forgotten = wrong(
+    "conv2d_backward",
+    "a dx whose stamps lie one pixel apart. The windows of the forward pass lay a stride apart, "
+    "and the gradient goes back to where the pixels came from",
+    {"d_framed[window] +=": "d_framed[:, :, i : i + KH, j : j + KW] +="},
+)
 
 
-@wrong("conv2d_backward", "a dx that still has its frame. The padding's zeros were put there by the "
-       "convolution: x had no such pixels")  # fmt: skip
-def frame_left(dy, x, w, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    framed = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    d_framed, dw = np.zeros(framed.shape), np.zeros(w.shape)
-    for i in range(dy.shape[2]):
-        for j in range(dy.shape[3]):
-            window = np.s_[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            d_framed[window] += np.einsum("no,ocuv->ncuv", dy[:, :, i, j], w)
-            dw += np.einsum("no,ncuv->ocuv", dy[:, :, i, j], framed[window])
-    return d_framed, dw, dy.sum(axis=(0, 2, 3))
+frame_left = wrong(
+    "conv2d_backward",
+    "a dx that still has its frame. The padding's zeros were put there by the convolution: x had "
+    "no such pixels",
+    {"d_framed[:, :, p : p + H, p : p + W]": "d_framed"},
+)
 
 
 crops_all = wrong(
@@ -248,36 +216,20 @@ crops_all = wrong(
 )
 
 
-@wrong("conv2d_backward", "a dw that is the mean over the images. One kernel served all of them, and "
-       "gradients of all uses add up; whether the loss is a mean is dy's affair")  # fmt: skip
-def mean_over_images(dy, x, w, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    framed = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    d_framed, dw = np.zeros(framed.shape), np.zeros(w.shape)
-    for i in range(dy.shape[2]):
-        for j in range(dy.shape[3]):
-            window = np.s_[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            d_framed[window] += np.einsum("no,ocuv->ncuv", dy[:, :, i, j], w)
-            dw += np.einsum("no,ncuv->ocuv", dy[:, :, i, j], framed[window])
-    return d_framed[:, :, p : p + H, p : p + W], dw / N, dy.sum(axis=(0, 2, 3))
+mean_over_images = wrong(
+    "conv2d_backward",
+    "a dw that is the mean over the images. One kernel served all of them, and gradients of all "
+    "uses add up; whether the loss is a mean is dy's affair",
+    {"return dx, dw": "return dx, dw / N"},
+)
 
 
-@wrong("conv2d_backward", "a db that is the mean of dy. b[o] is added to every pixel of output channel o, "
-       "and gradients of all uses add up")  # fmt: skip
-def mean_for_bias(dy, x, w, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s, p = stride, padding
-    framed = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    d_framed, dw = np.zeros(framed.shape), np.zeros(w.shape)
-    for i in range(dy.shape[2]):
-        for j in range(dy.shape[3]):
-            window = np.s_[:, :, s * i : s * i + KH, s * j : s * j + KW]
-            d_framed[window] += np.einsum("no,ocuv->ncuv", dy[:, :, i, j], w)
-            dw += np.einsum("no,ncuv->ocuv", dy[:, :, i, j], framed[window])
-    return d_framed[:, :, p : p + H, p : p + W], dw, dy.mean(axis=(0, 2, 3))
+mean_for_bias = wrong(
+    "conv2d_backward",
+    "a db that is the mean of dy. b[o] is added to every pixel of output channel o, and gradients "
+    "of all uses add up",
+    {"dy.sum(axis": "dy.mean(axis"},
+)
 
 
 @right("conv2d_backward", "loops over all that S sums")

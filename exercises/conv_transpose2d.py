@@ -136,18 +136,12 @@ def adjoint(draw):
     return (F.conv2d(y, w, stride=2) * x).sum() == (y * of_x).sum()
 
 
-@wrong("conv_transpose2d", "overwriting instead of adding: where two copies of the kernel overlap, "
-       "only the later one is left. The lecture writes +=")  # fmt: skip
-def overwrites(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    _, O, KH, KW = w.shape
-    canvas = np.zeros((N, O, (H - 1) * stride + KH, (W - 1) * stride + KW), x.dtype)
-    for i in range(H):
-        for j in range(W):
-            rows, columns = slice(stride * i, stride * i + KH), slice(stride * j, stride * j + KW)
-            canvas[:, :, rows, columns] = np.einsum("nc,couv->nouv", x[:, :, i, j], w)
-    y = canvas[:, :, padding : canvas.shape[2] - padding, padding : canvas.shape[3] - padding]
-    return y if b is None else y + b[:, None, None]
+overwrites = wrong(
+    "conv_transpose2d",
+    "overwriting instead of adding: where two copies of the kernel overlap, only the later one is "
+    "left. The lecture writes +=",
+    {"+= copies": "= copies"},
+)
 
 
 overwrites_numbers = wrong(
@@ -159,32 +153,19 @@ overwrites_numbers = wrong(
 )
 
 
-@wrong("conv_transpose2d", "the transposed convolution with the kernel turned by 180 degrees. "
-       "Scattering needs no turn: the copy at pixel (i, j) is X[i, j] * K, as K stands")  # fmt: skip
-def turned(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    _, O, KH, KW = w.shape
-    canvas = np.zeros((N, O, (H - 1) * stride + KH, (W - 1) * stride + KW), x.dtype)
-    for i in range(H):
-        for j in range(W):
-            rows, columns = slice(stride * i, stride * i + KH), slice(stride * j, stride * j + KW)
-            copies = np.einsum("nc,couv->nouv", x[:, :, i, j], w[:, :, ::-1, ::-1])
-            canvas[:, :, rows, columns] += copies
-    y = canvas[:, :, padding : canvas.shape[2] - padding, padding : canvas.shape[3] - padding]
-    return y if b is None else y + b[:, None, None]
+turned = wrong(
+    "conv_transpose2d",
+    "the transposed convolution with the kernel turned by 180 degrees. Scattering needs no turn: "
+    "the copy at pixel (i, j) is X[i, j] * K, as K stands",
+    {"x[:, :, i, j], w)": "x[:, :, i, j], w[:, :, ::-1, ::-1])"},
+)
 
 
-@wrong("conv_transpose2d", "a stride along the rows only: the columns still move by one pixel")
-def one_axis(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    _, O, KH, KW = w.shape
-    canvas = np.zeros((N, O, (H - 1) * stride + KH, W - 1 + KW), x.dtype)
-    for i in range(H):
-        for j in range(W):
-            copies = np.einsum("nc,couv->nouv", x[:, :, i, j], w)
-            canvas[:, :, stride * i : stride * i + KH, j : j + KW] += copies
-    y = canvas[:, :, padding : canvas.shape[2] - padding, padding : canvas.shape[3] - padding]
-    return y if b is None else y + b[:, None, None]
+one_axis = wrong(
+    "conv_transpose2d",
+    "a stride along the rows only: the columns still move by one pixel",
+    {"(W - 1) * s + KW": "W - 1 + KW", "s * j : s * j + KW": "j : j + KW"},
+)
 
 
 without_stride = wrong(
@@ -234,19 +215,16 @@ in_ints = wrong(
 )
 
 
-@wrong("conv_transpose2d", "adding zeros where padding should crop: in a transposed convolution, "
-       "padding p takes p pixels off every side")  # fmt: skip
-def padding_adds(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    _, O, KH, KW = w.shape
-    canvas = np.zeros((N, O, (H - 1) * stride + KH, (W - 1) * stride + KW), x.dtype)
-    for i in range(H):
-        for j in range(W):
-            copies = np.einsum("nc,couv->nouv", x[:, :, i, j], w)
-            rows, columns = slice(stride * i, stride * i + KH), slice(stride * j, stride * j + KW)
-            canvas[:, :, rows, columns] += copies
-    y = np.pad(canvas, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    return y if b is None else y + b[:, None, None]
+padding_adds = wrong(
+    "conv_transpose2d",
+    "adding zeros where padding should crop: in a transposed convolution, padding p takes p "
+    "pixels off every side",
+    {
+        "canvas[:, :, p : canvas.shape[2] - p, p : canvas.shape[3] - p]": (
+            "np.pad(canvas, ((0, 0), (0, 0), (p, p), (p, p)))"
+        )
+    },
+)
 
 
 @right("conv_transpose2d", "loops over everything")

@@ -185,30 +185,25 @@ def turned(w, kernel_size):
     return w.reshape(len(w), -1, *kernel_size)[:, :, ::-1, ::-1]
 
 
-@wrong("dense_everywhere", "windows flattened with the channels last, (row, column, channel). The "
-       "weights in w are in the order channel, row, column, and must meet their own pixels")  # fmt: skip
-def windows_channels_last(x, w, kernel_size):
-    N, C, H, W = x.shape
-    KH, KW = kernel_size
-    y = np.zeros((N, len(w), H - KH + 1, W - KW + 1))
-    for i in range(H - KH + 1):
-        for j in range(W - KW + 1):
-            window = x[:, :, i : i + KH, j : j + KW].transpose(0, 2, 3, 1)
-            y[:, :, i, j] = window.reshape(N, -1) @ w.T
-    return y
+windows_channels_last = wrong(
+    "dense_everywhere",
+    "windows flattened with the channels last, (row, column, channel). The weights in w are in "
+    "the order channel, row, column, and must meet their own pixels",
+    {".reshape(N, C": ".transpose(0, 2, 3, 1).reshape(N, C"},
+)
 
 
-@wrong("dense_everywhere", "the scores of windows that lie side by side, like tiles. A kernel moves "
-       "on by one pixel, so the windows overlap, and there are H - KH + 1 of them down")  # fmt: skip
-def tiles(x, w, kernel_size):
-    N, C, H, W = x.shape
-    KH, KW = kernel_size
-    y = np.zeros((N, len(w), H // KH, W // KW))
-    for i in range(H // KH):
-        for j in range(W // KW):
-            window = x[:, :, i * KH : (i + 1) * KH, j * KW : (j + 1) * KW]
-            y[:, :, i, j] = window.reshape(N, -1) @ w.T
-    return y
+tiles = wrong(
+    "dense_everywhere",
+    "the scores of windows that lie side by side, like tiles. A kernel moves on by one pixel, so "
+    "the windows overlap, and there are H - KH + 1 of them down",
+    {
+        "H - KH + 1": "H // KH",
+        "W - KW + 1": "W // KW",
+        "i : i + KH": "KH * i : KH * i + KH",
+        "j : j + KW": "KW * j : KW * j + KW",
+    },
+)
 
 
 in_ints = wrong(

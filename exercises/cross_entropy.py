@@ -182,29 +182,28 @@ floor_10 = wrong("cross_entropy", FLOOR, {"picked.mean()": "np.log(np.exp(picked
 floor_12 = wrong("cross_entropy", FLOOR, {"picked.mean()": "np.log(np.exp(picked) + 1e-12).mean()"})
 
 
-@wrong("cross_entropy", "a softmax along the last axis: it shares out the probability among the pixels "
-       "of a row. Each pixel has its own distribution, over the classes, which are axis 1")  # fmt: skip
-def last_axis(logits, target):
-    shifted = logits - logits.max(axis=-1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
-    return -np.take_along_axis(log_p, target[:, None], axis=1).mean()
+last_axis = wrong(
+    "cross_entropy",
+    "a softmax along the last axis: it shares out the probability among the pixels of a row. Each "
+    "pixel has its own distribution, over the classes, which are axis 1",
+    {"axis=1, keepdims": "axis=-1, keepdims"},
+)
 
 
-@wrong("cross_entropy", "the sum over the pixels. The slide has it so, but here the mean is asked, which "
-       "does not grow with the image")  # fmt: skip
-def total(logits, target):
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return -np.take_along_axis(log_p, target[:, None], axis=1).sum()
+total = wrong(
+    "cross_entropy",
+    "the sum over the pixels. The slide has it so, but here the mean is asked, which does not "
+    "grow with the image",
+    {"picked.mean()": "picked.sum()"},
+)
 
 
-@wrong("cross_entropy", "the mean of one mean for each class. Every pixel counts the same here, so a class "
-       "with many pixels counts more")  # fmt: skip
-def mean_of_classes(logits, target):
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    picked = np.take_along_axis(log_p, target[:, None], axis=1)[:, 0]
-    return -np.mean([picked[target == k].mean() for k in np.unique(target)])
+mean_of_classes = wrong(
+    "cross_entropy",
+    "the mean of one mean for each class. Every pixel counts the same here, so a class with many "
+    "pixels counts more",
+    {"picked.mean()": "np.mean([picked[:, 0][target == k].mean() for k in np.unique(target)])"},
+)
 
 
 @wrong("cross_entropy", "the loss of scores that were reshaped to (pixels, K) as they lie in memory. "

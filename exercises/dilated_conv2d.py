@@ -185,64 +185,38 @@ in_ints = wrong(
 )
 
 
-@wrong("dilated_conv2d", "d holes between two taps, where there are d - 1: then the taps lie d + 1 "
-       "apart, and dilation 1 is no longer the kernel without holes")  # fmt: skip
-def one_hole_more(x, w, dilation=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    d, p = dilation + 1, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    OH, OW = H + 2 * p - d * (KH - 1), W + 2 * p - d * (KW - 1)
-    y = np.zeros((N, O, OH, OW))
-    for u, v in np.ndindex(KH, KW):
-        moved = padded[:, :, d * u : d * u + OH, d * v : d * v + OW]
-        y += np.einsum("nchw,oc->nohw", moved, w[:, :, u, v])
-    return y
+one_hole_more = wrong(
+    "dilated_conv2d",
+    "d holes between two taps, where there are d - 1: then the taps lie d + 1 apart, and dilation "
+    "1 is no longer the kernel without holes",
+    {"d, p = dilation, padding": "d, p = dilation + 1, padding"},
+)
 
 
-@wrong("dilated_conv2d", "the right values without the last rows and columns: you took d k as the "
-       "size of the kernel. Behind its last tap there is no hole")  # fmt: skip
-def hole_at_the_end(x, w, dilation=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    d, p = dilation, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    OH, OW = max(H + 2 * p - d * KH + 1, 0), max(W + 2 * p - d * KW + 1, 0)
-    y = np.zeros((N, O, OH, OW))
-    for u, v in np.ndindex(KH, KW):
-        moved = padded[:, :, d * u : d * u + OH, d * v : d * v + OW]
-        y += np.einsum("nchw,oc->nohw", moved, w[:, :, u, v])
-    return y
+hole_at_the_end = wrong(
+    "dilated_conv2d",
+    "the right values without the last rows and columns: you took d k as the size of the kernel. "
+    "Behind its last tap there is no hole",
+    {
+        "H + 2 * p - d * (KH - 1)": "max(H + 2 * p - d * KH + 1, 0)",
+        "W + 2 * p - d * (KW - 1)": "max(W + 2 * p - d * KW + 1, 0)",
+    },
+)
 
 
-@wrong("dilated_conv2d", "dilation along the rows only: in every row of the kernel the taps still "
-       "touch each other")  # fmt: skip
-def one_axis(x, w, dilation=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    d, p = dilation, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    OH, OW = H + 2 * p - d * (KH - 1), W + 2 * p - (KW - 1)
-    y = np.zeros((N, O, OH, OW))
-    for u, v in np.ndindex(KH, KW):
-        moved = padded[:, :, d * u : d * u + OH, v : v + OW]
-        y += np.einsum("nchw,oc->nohw", moved, w[:, :, u, v])
-    return y
+one_axis = wrong(
+    "dilated_conv2d",
+    "dilation along the rows only: in every row of the kernel the taps still touch each other",
+    {"d * (KW - 1)": "(KW - 1)", "d * v : d * v + OW": "v : v + OW"},
+)
 
 
-@wrong("dilated_conv2d", "the dilated convolution with the kernel turned by 180 degrees. Networks use "
-       "it as it stands, with holes as well as without")  # fmt: skip
-def turned(x, w, dilation=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    d, p = dilation, padding
-    padded = np.pad(x, ((0, 0), (0, 0), (p, p), (p, p)))
-    OH, OW = H + 2 * p - d * (KH - 1), W + 2 * p - d * (KW - 1)
-    y = np.zeros((N, O, OH, OW))
-    for u, v in np.ndindex(KH, KW):
-        moved = padded[:, :, d * u : d * u + OH, d * v : d * v + OW]
-        y += np.einsum("nchw,oc->nohw", moved, w[:, :, KH - 1 - u, KW - 1 - v])
-    return y
+turned = wrong(
+    "dilated_conv2d",
+    "the dilated convolution with the kernel turned by 180 degrees. Networks use it as it stands, "
+    "with holes as well as without",
+    {"w[:, :, u, v]": "w[:, :, KH - 1 - u, KW - 1 - v]"},
+)
 
 
 @right("dilated_conv2d", "loops over everything, no padded copy")

@@ -248,33 +248,21 @@ def poking(draw):
     return (after - before) / 2 == (grads[0] * v).sum()
 
 
-@wrong("gradients", "gradients in which the last one to arrive replaces those before it. A value that is "
-       "used twice is handed two gradients, and its own is their sum")  # fmt: skip
-def overwrites(program, *arrays):
-    values = run(program, arrays)
-    grads = [np.zeros(np.shape(value)) for value in values]
-    grads[-1] = np.ones(())
-    for step in reversed(range(len(program))):
-        op, *operands = program[step]
-        dxs = pull_back(op, grads[len(arrays) + step], *(values[n] for n in operands))
-        for n, dx in zip(operands, dxs, strict=True):
-            grads[n] = dx
-    return grads[: len(arrays)]
+overwrites = wrong(
+    "gradients",
+    "gradients in which the last one to arrive replaces those before it. A value that is used "
+    "twice is handed two gradients, and its own is their sum",
+    {"grads[n] + dx": "dx"},
+)
 
 
-@wrong("gradients", "zeros. Either the walk has no beginning, for the gradient of the loss in itself is 1; "
-       "or it goes from the first step to the last: a step can only hand back what it has been handed, "
-       "so all that use its result must have had their turn")  # fmt: skip
-def forwards(program, *arrays):
-    values = run(program, arrays)
-    grads = [np.zeros(np.shape(value)) for value in values]
-    grads[-1] = np.ones(())
-    for step in range(len(program)):
-        op, *operands = program[step]
-        dxs = pull_back(op, grads[len(arrays) + step], *(values[n] for n in operands))
-        for n, dx in zip(operands, dxs, strict=True):
-            grads[n] = grads[n] + dx
-    return grads[: len(arrays)]
+forwards = wrong(
+    "gradients",
+    "zeros. Either the walk has no beginning, for the gradient of the loss in itself is 1; or it "
+    "goes from the first step to the last: a step can only hand back what it has been handed, so "
+    "all that use its result must have had their turn",
+    {"reversed(range(len(program)))": "range(len(program))"},
+)
 
 
 first_input_only = wrong(
@@ -305,55 +293,28 @@ def hasty(program, *arrays):
     return grads[: len(arrays)]
 
 
-@wrong("pull_back", "gradients shaped like the result. Broadcasting used an entry of the smaller input "
-       "several times, and it has the sum of all these gradients")  # fmt: skip
-def not_summed(op, dy, *inputs):
-    if op == "matmul":
-        a, b = inputs
-        return [dy @ b.T, a.T @ dy]
-    if op == "relu":
-        return [dy * (inputs[0] > 0)]
-    if op == "sum":
-        return [dy * np.ones(inputs[0].shape)]
-    return [dy, dy] if op == "add" else [dy * inputs[1], dy * inputs[0]]
+not_summed = wrong(
+    "pull_back",
+    "gradients shaped like the result. Broadcasting used an entry of the smaller input several "
+    "times, and it has the sum of all these gradients",
+    {"return dxs": "return partials"},
+)
 
 
-@wrong("pull_back", "a relu that looks at the sign of dy. What it lets through on the way back is "
-       "decided by the input it had on the way there")  # fmt: skip
-def relu_of_gradient(op, dy, *inputs):
-    if op == "matmul":
-        a, b = inputs
-        return [dy @ b.T, a.T @ dy]
-    if op == "relu":
-        return [np.maximum(dy, 0)]
-    if op == "sum":
-        return [dy * np.ones(inputs[0].shape)]
-    partials = [dy, dy] if op == "add" else [dy * inputs[1], dy * inputs[0]]
-    dxs = []
-    for dx, x in zip(partials, inputs, strict=True):
-        dx = dx.sum(axis=tuple(range(dx.ndim - x.ndim)))
-        repeated = tuple(axis for axis, size in enumerate(x.shape) if size == 1)
-        dxs.append(dx.sum(axis=repeated, keepdims=True))
-    return dxs
+relu_of_gradient = wrong(
+    "pull_back",
+    "a relu that looks at the sign of dy. What it lets through on the way back is decided by the "
+    "input it had on the way there",
+    {"dy * (inputs[0] > 0)": "np.maximum(dy, 0)"},
+)
 
 
-@wrong("pull_back", "a matmul without the transposes. For square matrices the shapes do not betray it; "
-       "for others they tell which of the two to transpose")  # fmt: skip
-def not_transposed(op, dy, *inputs):
-    if op == "matmul":
-        a, b = inputs
-        return [dy @ b, a @ dy]
-    if op == "relu":
-        return [dy * (inputs[0] > 0)]
-    if op == "sum":
-        return [dy * np.ones(inputs[0].shape)]
-    partials = [dy, dy] if op == "add" else [dy * inputs[1], dy * inputs[0]]
-    dxs = []
-    for dx, x in zip(partials, inputs, strict=True):
-        dx = dx.sum(axis=tuple(range(dx.ndim - x.ndim)))
-        repeated = tuple(axis for axis, size in enumerate(x.shape) if size == 1)
-        dxs.append(dx.sum(axis=repeated, keepdims=True))
-    return dxs
+not_transposed = wrong(
+    "pull_back",
+    "a matmul without the transposes. For square matrices the shapes do not betray it; for others "
+    "they tell which of the two to transpose",
+    {"dy @ b.T, a.T @ dy": "dy @ b, a @ dy"},
+)
 
 
 slopes_alone = wrong(

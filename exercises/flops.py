@@ -143,57 +143,44 @@ def input_size(layers, in_channels, height, width):
     return total
 
 
-@wrong("flops", "the number of multiplications, half of what is asked: a product and its addition to "
-       "the sum are two operations")  # fmt: skip
-def products_only(layers, in_channels, height, width):
-    total = 0
-    for O, k, s, p in layers:
-        height, width = (height + 2 * p - k) // s + 1, (width + 2 * p - k) // s + 1
-        total += k * k * in_channels * O * height * width
-        in_channels = O
-    return total
+products_only = wrong(
+    "flops",
+    "the number of multiplications, half of what is asked: a product and its addition to the sum "
+    "are two operations",
+    {"+= 2 * k * k": "+= k * k"},
+)
 
 
-@wrong("flops", "the count for kernels that read a single channel. A kernel is as deep as the map that "
-       "it reads: it has k * k numbers for each channel")  # fmt: skip
-def one_channel(layers, in_channels, height, width):
-    total = 0
-    for O, k, s, p in layers:
-        height, width = (height + 2 * p - k) // s + 1, (width + 2 * p - k) // s + 1
-        total += 2 * k * k * O * height * width
-    return total
+one_channel = wrong(
+    "flops",
+    "the count for kernels that read a single channel. A kernel is as deep as the map that it "
+    "reads: it has k * k numbers for each channel",
+    {"k * k * in_channels": "k * k"},
+)
 
 
-@wrong("flops", "the count for kernels of k numbers. kernel_size is the side of a square: there are "
-       "k rows of k numbers")  # fmt: skip
-def side_once(layers, in_channels, height, width):
-    total = 0
-    for O, k, s, p in layers:
-        height, width = (height + 2 * p - k) // s + 1, (width + 2 * p - k) // s + 1
-        total += 2 * k * in_channels * O * height * width
-        in_channels = O
-    return total
+side_once = wrong(
+    "flops",
+    "the count for kernels of k numbers. kernel_size is the side of a square: there are k rows of "
+    "k numbers",
+    {"+= 2 * k * k": "+= 2 * k"},
+)
 
 
-@wrong("flops", "the count for layers that all read as many channels as the image has. A layer reads "
-       "the channels that the layer before it put out")  # fmt: skip
-def channels_of_the_image(layers, in_channels, height, width):
-    total = 0
-    for O, k, s, p in layers:
-        height, width = (height + 2 * p - k) // s + 1, (width + 2 * p - k) // s + 1
-        total += 2 * k * k * in_channels * O * height * width
-    return total
+channels_of_the_image = wrong(
+    "flops",
+    "the count for layers that all read as many channels as the image has. A layer reads the "
+    "channels that the layer before it put out",
+    {"\n        in_channels = out_channels": ""},
+)
 
 
-@wrong("flops", "the count with one more operation for each number of the output, as if a bias were "
-       "added. Here biases do not count")  # fmt: skip
-def with_bias(layers, in_channels, height, width):
-    total = 0
-    for O, k, s, p in layers:
-        height, width = (height + 2 * p - k) // s + 1, (width + 2 * p - k) // s + 1
-        total += (2 * k * k * in_channels + 1) * O * height * width
-        in_channels = O
-    return total
+with_bias = wrong(
+    "flops",
+    "the count with one more operation for each number of the output, as if a bias were added. "
+    "Here biases do not count",
+    {"2 * k * k * in_channels": "(2 * k * k * in_channels + 1)"},
+)
 
 
 @right("flops", "recursion: the first layer, then the rest on its output")

@@ -188,60 +188,36 @@ def flip_claim(draw):
     return (y == F.conv_transpose2d(x, w, stride=2)).all()
 
 
-@wrong("fractionally_strided_conv2d", "the result with the kernel turned inside. Here the kernel is "
-       "used as given: kernel_for turns it, and turning twice is not turning at all")  # fmt: skip
-def turns_inside(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    z = np.zeros((N, C, (H - 1) * stride + 1, (W - 1) * stride + 1))
-    z[:, :, ::stride, ::stride] = x
-    p, q = KH - 1 - padding, KW - 1 - padding
-    z = np.pad(z, ((0, 0), (0, 0), (p, p), (q, q)))
-    windows = np.lib.stride_tricks.sliding_window_view(z, (KH, KW), axis=(2, 3))
-    y = np.einsum("ncijuv,ocuv->noij", windows, w[:, :, ::-1, ::-1])
-    return y if b is None else y + b[:, None, None]
+turns_inside = wrong(
+    "fractionally_strided_conv2d",
+    "the result with the kernel turned inside. Here the kernel is used as given: kernel_for turns "
+    "it, and turning twice is not turning at all",
+    {"window, w)": "window, w[:, :, ::-1, ::-1])"},
+)
 
 
-@wrong("fractionally_strided_conv2d", "the result with s zeros between neighbours, one too many. For "
-       "stride 1 the image must stay as it is: s - 1 zeros")  # fmt: skip
-def s_zeros(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    s = stride + 1
-    z = np.zeros((N, C, (H - 1) * s + 1, (W - 1) * s + 1))
-    z[:, :, ::s, ::s] = x
-    p, q = KH - 1 - padding, KW - 1 - padding
-    z = np.pad(z, ((0, 0), (0, 0), (p, p), (q, q)))
-    windows = np.lib.stride_tricks.sliding_window_view(z, (KH, KW), axis=(2, 3))
-    y = np.einsum("ncijuv,ocuv->noij", windows, w)
-    return y if b is None else y + b[:, None, None]
+s_zeros = wrong(
+    "fractionally_strided_conv2d",
+    "the result with s zeros between neighbours, one too many. For stride 1 the image must stay "
+    "as it is: s - 1 zeros",
+    {"s, above, left = stride": "s, above, left = stride + 1"},
+)
 
 
-@wrong("fractionally_strided_conv2d", "the result with a border of KH and KW instead of KH - 1 and "
-       "KW - 1: on its outermost places the kernel touches no pixel at all")  # fmt: skip
-def border_of_k(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    z = np.zeros((N, C, (H - 1) * stride + 1, (W - 1) * stride + 1))
-    z[:, :, ::stride, ::stride] = x
-    p, q = KH - padding, KW - padding
-    z = np.pad(z, ((0, 0), (0, 0), (p, p), (q, q)))
-    windows = np.lib.stride_tricks.sliding_window_view(z, (KH, KW), axis=(2, 3))
-    y = np.einsum("ncijuv,ocuv->noij", windows, w)
-    return y if b is None else y + b[:, None, None]
+border_of_k = wrong(
+    "fractionally_strided_conv2d",
+    "the result with a border of KH and KW instead of KH - 1 and KW - 1: on its outermost places "
+    "the kernel touches no pixel at all",
+    {"KH - 1 - padding, KW - 1 - padding": "KH - padding, KW - padding"},
+)
 
 
-@wrong("fractionally_strided_conv2d", "the result with a border of p. The padding given is that of the "
-       "transposed convolution, and crops: the more of it, the narrower the border here")  # fmt: skip
-def border_of_p(x, w, b=None, stride=1, padding=0):
-    N, C, H, W = x.shape
-    O, _, KH, KW = w.shape
-    z = np.zeros((N, C, (H - 1) * stride + 1, (W - 1) * stride + 1))
-    z[:, :, ::stride, ::stride] = x
-    z = np.pad(z, ((0, 0), (0, 0), (padding, padding), (padding, padding)))
-    windows = np.lib.stride_tricks.sliding_window_view(z, (KH, KW), axis=(2, 3))
-    y = np.einsum("ncijuv,ocuv->noij", windows, w)
-    return y if b is None else y + b[:, None, None]
+border_of_p = wrong(
+    "fractionally_strided_conv2d",
+    "the result with a border of p. The padding given is that of the transposed convolution, and "
+    "crops: the more of it, the narrower the border here",
+    {"KH - 1 - padding, KW - 1 - padding": "padding, padding"},
+)
 
 
 without_stride = wrong(

@@ -151,17 +151,12 @@ def shape(draw):
     )
 
 
-@wrong("max_pool2d", "the right maxima with their places inside their own windows. An index counts "
-       "the pixels of the whole plane, so it depends on where the window begins")  # fmt: skip
-def within_window(x, kernel_size, stride=None):
-    k, s = kernel_size, stride or kernel_size
-    N, C, H, W = x.shape
-    y = np.zeros((N, C, (H - k) // s + 1, (W - k) // s + 1))
-    indices = np.zeros(y.shape, np.int64)
-    for n, c, i, j in np.ndindex(y.shape):
-        window = x[n, c, s * i : s * i + k, s * j : s * j + k]
-        y[n, c, i, j], indices[n, c, i, j] = window.max(), window.argmax()
-    return y, indices
+within_window = wrong(
+    "max_pool2d",
+    "the right maxima with their places inside their own windows. An index counts the pixels of "
+    "the whole plane, so it depends on where the window begins",
+    {"(s * i + u) * W + (s * j + v)": "u * k + v"},
+)
 
 
 @wrong("max_pool2d", "the last of equal maxima, where the first in reading order is asked for: a "
@@ -182,19 +177,12 @@ def last_of_equals(x, kernel_size, stride=None):
     return y, indices
 
 
-@wrong("max_pool2d", "places counted through all images and channels. Every plane counts its own "
-       "pixels from 0: unpooling looks for them there")  # fmt: skip
-def over_the_batch(x, kernel_size, stride=None):
-    k, s = kernel_size, stride or kernel_size
-    N, C, H, W = x.shape
-    y = np.zeros((N, C, (H - k) // s + 1, (W - k) // s + 1))
-    indices = np.zeros(y.shape, np.int64)
-    for n, c, i, j in np.ndindex(y.shape):
-        window = x[n, c, s * i : s * i + k, s * j : s * j + k]
-        u, v = divmod(window.argmax(), k)
-        y[n, c, i, j] = window.max()
-        indices[n, c, i, j] = ((n * C + c) * H + s * i + u) * W + s * j + v
-    return y, indices
+over_the_batch = wrong(
+    "max_pool2d",
+    "places counted through all images and channels. Every plane counts its own pixels from 0: "
+    "unpooling looks for them there",
+    {"(s * i + u) * W": "((n * C + c) * H + s * i + u) * W"},
+)
 
 
 @wrong("max_pool2d", "a maximum that begins at 0: a window in which all numbers are negative gives 0 "
@@ -213,32 +201,20 @@ def from_zero(x, kernel_size, stride=None):
     return y, indices
 
 
-@wrong("max_pool2d", "a stride along the rows only: from one column of windows to the next it still "
-       "moves by one pixel")  # fmt: skip
-def one_axis(x, kernel_size, stride=None):
-    k, s = kernel_size, stride or kernel_size
-    N, C, H, W = x.shape
-    y = np.zeros((N, C, (H - k) // s + 1, W - k + 1))
-    indices = np.zeros(y.shape, np.int64)
-    for n, c, i, j in np.ndindex(y.shape):
-        window = x[n, c, s * i : s * i + k, j : j + k]
-        u, v = divmod(window.argmax(), k)
-        y[n, c, i, j], indices[n, c, i, j] = window.max(), (s * i + u) * W + j + v
-    return y, indices
+one_axis = wrong(
+    "max_pool2d",
+    "a stride along the rows only: from one column of windows to the next it still moves by one "
+    "pixel",
+    {"(W - k) // s + 1": "W - k + 1", "s * j : s * j + k": "j : j + k", "(s * j + v)": "(j + v)"},
+)
 
 
-@wrong("max_pool2d", "places counted down the columns. Reading order goes along a row first, so that "
-       "the next row begins W pixels later")  # fmt: skip
-def down_the_columns(x, kernel_size, stride=None):
-    k, s = kernel_size, stride or kernel_size
-    N, C, H, W = x.shape
-    y = np.zeros((N, C, (H - k) // s + 1, (W - k) // s + 1))
-    indices = np.zeros(y.shape, np.int64)
-    for n, c, i, j in np.ndindex(y.shape):
-        window = x[n, c, s * i : s * i + k, s * j : s * j + k]
-        u, v = divmod(window.argmax(), k)
-        y[n, c, i, j], indices[n, c, i, j] = window.max(), (s * j + v) * H + s * i + u
-    return y, indices
+down_the_columns = wrong(
+    "max_pool2d",
+    "places counted down the columns. Reading order goes along a row first, so that the next row "
+    "begins W pixels later",
+    {"(s * i + u) * W + (s * j + v)": "(s * j + v) * H + (s * i + u)"},
+)
 
 
 without_stride = wrong(

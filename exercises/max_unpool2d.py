@@ -179,30 +179,19 @@ def one_plane(x, indices, kernel_size, stride=None, padding=0, output_size=None)
     return y.reshape(N, C, OH, OW)
 
 
-@wrong("max_unpool2d", "unpooling with places counted down the columns. Reading order goes along a "
-       "row first")  # fmt: skip
-def down_the_columns(x, indices, kernel_size, stride=None, padding=0, output_size=None):
-    k, s, p = kernel_size, stride or kernel_size, padding
-    N, C, H, W = x.shape
-    OH, OW = output_size or ((H - 1) * s - 2 * p + k, (W - 1) * s - 2 * p + k)
-    y = np.zeros((N, C, OH, OW))
-    for n, c, i, j in np.ndindex(x.shape):
-        column, row = divmod(indices[n, c, i, j], OH)
-        y[n, c, row, column] = x[n, c, i, j]
-    return y
+down_the_columns = wrong(
+    "max_unpool2d",
+    "unpooling with places counted down the columns. Reading order goes along a row first",
+    {"row, column = divmod": "column, row = divmod", "j], OW)": "j], OH)"},
+)
 
 
-@wrong("max_unpool2d", "unpooling in which numbers that go to the same place add up. A place holds one "
-       "number: the last that is put there")  # fmt: skip
-def adds_up(x, indices, kernel_size, stride=None, padding=0, output_size=None):
-    k, s, p = kernel_size, stride or kernel_size, padding
-    N, C, H, W = x.shape
-    OH, OW = output_size or ((H - 1) * s - 2 * p + k, (W - 1) * s - 2 * p + k)
-    y = np.zeros((N, C, OH, OW))
-    for n, c, i, j in np.ndindex(x.shape):
-        row, column = divmod(indices[n, c, i, j], OW)
-        y[n, c, row, column] += x[n, c, i, j]
-    return y
+adds_up = wrong(
+    "max_unpool2d",
+    "unpooling in which numbers that go to the same place add up. A place holds one number: the "
+    "last that is put there",
+    {"[n, c, row, column] = ": "[n, c, row, column] += "},
+)
 
 
 @wrong("max_unpool2d", "unpooling to the usual size, with zeros put around it afterwards. The indices "

@@ -235,43 +235,44 @@ def dice(counts):
     return ratio(2 * np.diagonal(counts), counts.sum(axis=1) + counts.sum(axis=0))
 
 
-@wrong("iou", "IoU with 0 for a class that is neither in the truth nor in the prediction. Nothing was "
-       "asked and nothing missed: 0/0 is no score, and NaN says so")  # fmt: skip
-def iou_of_nothing_is_0(counts):
-    hits = np.diagonal(counts)
-    union = counts.sum(axis=1) + counts.sum(axis=0) - hits
-    return hits / np.maximum(union, 1)
+iou_of_nothing_is_0 = wrong(
+    "iou",
+    "IoU with 0 for a class that is neither in the truth nor in the prediction. Nothing was asked "
+    "and nothing missed: 0/0 is no score, and NaN says so",
+    {"ratio(hits, union)": "hits / np.maximum(union, 1)"},
+)
 
 
-@wrong("mean_iou", "a mean over all K classes in which a missing one counts as 0. It has to be left "
-       "out, of the sum and of the number of classes that you divide by")  # fmt: skip
-def missing_is_0(counts):
-    hits = np.diagonal(counts)
-    union = counts.sum(axis=1) + counts.sum(axis=0) - hits
-    return (hits / np.maximum(union, 1)).mean()
+missing_is_0 = wrong(
+    "mean_iou",
+    "a mean over all K classes in which a missing one counts as 0. It has to be left out, of the "
+    "sum and of the number of classes that you divide by",
+    {"np.nanmean(iou(counts))": "np.nan_to_num(iou(counts)).mean()"},
+)
 
 
-@wrong("mean_iou", "a mean over all K classes in which a missing one counts as 1. It has to be left "
-       "out, of the sum and of the number of classes that you divide by")  # fmt: skip
-def missing_is_1(counts):
-    hits = np.diagonal(counts)
-    union = counts.sum(axis=1) + counts.sum(axis=0) - hits
-    return np.where(union == 0, 1, hits / np.maximum(union, 1)).mean()
+missing_is_1 = wrong(
+    "mean_iou",
+    "a mean over all K classes in which a missing one counts as 1. It has to be left out, of the "
+    "sum and of the number of classes that you divide by",
+    {"np.nanmean(iou(counts))": "np.nan_to_num(iou(counts), nan=1).mean()"},
+)
 
 
-@wrong("mean_iou", "a mean that includes the NaN of missing classes, and so is NaN itself as soon as "
-       "one class is missing")  # fmt: skip
-def nan_spreads(counts):
-    hits = np.diagonal(counts)
-    return ratio(hits, counts.sum(axis=1) + counts.sum(axis=0) - hits).mean()
+nan_spreads = wrong(
+    "mean_iou",
+    "a mean that includes the NaN of missing classes, and so is NaN itself as soon as one class "
+    "is missing",
+    {"np.nanmean(iou(counts))": "iou(counts).mean()"},
+)
 
 
-@wrong("mean_iou", "the frequency weighted IoU: each class counts as it has pixels. In the mean IoU a "
-       "small class weighs as much as a large one")  # fmt: skip
-def weighted(counts):
-    hits = np.diagonal(counts)
-    union = counts.sum(axis=1) + counts.sum(axis=0) - hits
-    return (counts.sum(axis=1) * hits / np.maximum(union, 1)).sum() / counts.sum()
+weighted = wrong(
+    "mean_iou",
+    "the frequency weighted IoU: each class counts as it has pixels. In the mean IoU a small "
+    "class weighs as much as a large one",
+    {"np.nanmean(iou(counts))": "np.nansum(counts.sum(axis=1) * iou(counts)) / counts.sum()"},
+)
 
 
 @wrong("mean_iou", "one IoU of all classes together: TP, FP and FN were added up before dividing. Make "

@@ -134,64 +134,57 @@ def holes_count(draw):
     return with_holes == without
 
 
-@wrong("receptive_field", "the kernel sizes multiplied. Draw two layers of 3 taps: the windows of the "
-       "first overlap, so together they see 5 pixels and not 9")  # fmt: skip
-def multiplied(layers):
-    size = stride = 1
-    for k, s, d in layers:
-        size *= d * (k - 1) + 1
-        stride *= s
-    return size, stride
+multiplied = wrong(
+    "receptive_field",
+    "the kernel sizes multiplied. Draw two layers of 3 taps: the windows of the first overlap, so "
+    "together they see 5 pixels and not 9",
+    {"+= dilation * (kernel_size - 1) * stride": "*= dilation * (kernel_size - 1) + 1"},
+)
 
 
-@wrong("receptive_field", "whole kernels added up. One pixel of the new window is seen already, so a "
-       "layer adds only what lies between its first tap and its last")  # fmt: skip
-def whole_kernels(layers):
-    size, stride = 0, 1
-    for k, s, d in layers:
-        size += (d * (k - 1) + 1) * stride
-        stride *= s
-    return size, stride
+whole_kernels = wrong(
+    "receptive_field",
+    "whole kernels added up. One pixel of the new window is seen already, so a layer adds only "
+    "what lies between its first tap and its last",
+    {
+        "size = stride = 1": "size, stride = 0, 1",
+        "dilation * (kernel_size - 1)": "(dilation * (kernel_size - 1) + 1)",
+    },
+)
 
 
-@wrong("receptive_field", "the receptive field without dilation: with d = 2 a kernel of 3 taps "
-       "reaches over 5 pixels")  # fmt: skip
-def no_dilation(layers):
-    size = stride = 1
-    for k, s, _ in layers:
-        size += (k - 1) * stride
-        stride *= s
-    return size, stride
+no_dilation = wrong(
+    "receptive_field",
+    "the receptive field without dilation: with d = 2 a kernel of 3 taps reaches over 5 pixels",
+    {"dilation * (kernel_size - 1)": "(kernel_size - 1)"},
+)
 
 
-@wrong("receptive_field", "a stride that comes one layer too early: how far the taps of a kernel lie "
-       "apart was decided by the layers before, its own stride only moves it on")  # fmt: skip
-def too_early(layers):
-    size = stride = 1
-    for k, s, d in layers:
-        stride *= s
-        size += d * (k - 1) * stride
-    return size, stride
+too_early = wrong(
+    "receptive_field",
+    "a stride that comes one layer too early: how far the taps of a kernel lie apart was decided "
+    "by the layers before, its own stride only moves it on",
+    {"(kernel_size - 1) * stride": "(kernel_size - 1) * stride * own_stride"},
+)
 
 
-@wrong("receptive_field", "a size that knows no strides: after a layer of stride 2, one step from tap "
-       "to tap is two pixels of the image")  # fmt: skip
-def no_strides(layers):
-    size = stride = 1
-    for k, s, d in layers:
-        size += d * (k - 1)
-        stride *= s
-    return size, stride
+no_strides = wrong(
+    "receptive_field",
+    "a size that knows no strides: after a layer of stride 2, one step from tap to tap is two "
+    "pixels of the image",
+    {"(kernel_size - 1) * stride": "(kernel_size - 1)"},
+)
 
 
-@wrong("receptive_field", "the layers taken from the wrong end: what widens the steps of a layer are "
-       "the strides between the image and it, not those behind it")  # fmt: skip
-def wrong_end(layers):
-    size = stride = 1
-    for k, s, d in layers:
-        size = (size - 1) * s + d * (k - 1) + 1
-        stride *= s
-    return size, stride
+wrong_end = wrong(
+    "receptive_field",
+    "the layers taken from the wrong end: what widens the steps of a layer are the strides "
+    "between the image and it, not those behind it",
+    {
+        "size += dilation": "size = (size - 1) * own_stride + dilation",
+        "(kernel_size - 1) * stride": "(kernel_size - 1) + 1",
+    },
+)
 
 
 @right("receptive_field", "from the output back to the image: n outputs need (n - 1) s + reach")

@@ -228,20 +228,20 @@ def corner(skip, x):
     return np.concatenate([skip[:, :, : x.shape[2], : x.shape[3]], x], axis=1)
 
 
-@wrong("concat_skip", "the decoder's channels first. The next convolution cannot guess which are which: "
-       "its weights expect the encoder's first")  # fmt: skip
-def decoder_first(skip, x):
-    (SH, SW), (H, W) = skip.shape[2:], x.shape[2:]
-    top, left = (SH - H) // 2, (SW - W) // 2
-    return np.concatenate([x, skip[:, :, top : top + H, left : left + W]], axis=1)
+decoder_first = wrong(
+    "concat_skip",
+    "the decoder's channels first. The next convolution cannot guess which are which: its weights "
+    "expect the encoder's first",
+    {"[skip[": "[x, skip[", "left + W], x]": "left + W]]"},
+)
 
 
-@wrong("concat_skip", "a crop that leaves out one more row above, or column at the left, where their "
-       "number is odd. One more below and at the right is asked: round the half down, not up")  # fmt: skip
-def other_side(skip, x):
-    (SH, SW), (H, W) = skip.shape[2:], x.shape[2:]
-    top, left = (SH - H + 1) // 2, (SW - W + 1) // 2
-    return np.concatenate([skip[:, :, top : top + H, left : left + W], x], axis=1)
+other_side = wrong(
+    "concat_skip",
+    "a crop that leaves out one more row above, or column at the left, where their number is odd. "
+    "One more below and at the right is asked: round the half down, not up",
+    {"(SH - H) // 2, (SW - W) // 2": "(SH - H + 1) // 2, (SW - W + 1) // 2"},
+)
 
 
 @wrong("add_skip", "the sum with the middle of the finer map. The middle is right only where both borders "
@@ -253,30 +253,20 @@ def middle_instead(skip, x, offset):
     return skip[:, :, top : top + H, left : left + W] + x
 
 
-@wrong("crop_offset", "the distance in pixels of the image. Pixels of the map lie S of these apart, and it "
-       "is map pixels that are left out")  # fmt: skip
-def in_image_pixels(from_network, to_network):
-    lines = []
-    for network in (from_network, to_network):
-        S, c = 1, 0
-        for kind, k, s, p in network:
-            middle = (k - 1) / 2 - p
-            S, c = (S * s, c + S * middle) if kind == "conv" else (S / s, c - S * middle / s)
-        lines.append(c)
-    return lines[1] - lines[0]
+in_image_pixels = wrong(
+    "crop_offset",
+    "the distance in pixels of the image. Pixels of the map lie S of these apart, and it is map "
+    "pixels that are left out",
+    {"round((c_to - c_from) / S)": "c_to - c_from"},
+)
 
 
-@wrong("crop_offset", "the crop of the other map: the right size with the wrong sign. It is from_network's "
-       "map that loses pixels, so that pixel k of it comes to lie on pixel 0 of the other")  # fmt: skip
-def other_map(from_network, to_network):
-    lines = []
-    for network in (from_network, to_network):
-        S, c = 1, 0
-        for kind, k, s, p in network:
-            middle = (k - 1) / 2 - p
-            S, c = (S * s, c + S * middle) if kind == "conv" else (S / s, c - S * middle / s)
-        lines.append(c)
-    return round((lines[0] - lines[1]) / S)
+other_map = wrong(
+    "crop_offset",
+    "the crop of the other map: the right size with the wrong sign. It is from_network's map that "
+    "loses pixels, so that pixel k of it comes to lie on pixel 0 of the other",
+    {"c_to - c_from": "c_from - c_to"},
+)
 
 
 @right("concat_skip", "number by number")

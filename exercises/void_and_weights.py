@@ -190,15 +190,15 @@ def poking(draw):
     return abs((after - before) / (2 * h) - (dz * v).sum()) < 1e-4
 
 
-@wrong("cross_entropy", "a loss for which void is class 0. The network would be taught that all borders "
-       "are background; they should teach it nothing")  # fmt: skip
-def void_is_background(logits, target, weight=None, ignore_index=255):
-    weight = np.ones(logits.shape[1]) if weight is None else weight
-    label = np.where(target == ignore_index, 0, target)
-    z = logits - logits.max(axis=1, keepdims=True)
-    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    surprise = -np.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
-    return (weight[label] * surprise).sum() / weight[label].sum()
+void_is_background = wrong(
+    "cross_entropy",
+    "a loss for which void is class 0. The network would be taught that all borders are "
+    "background; they should teach it nothing",
+    {
+        "(w * surprise)": "(weight[label] * surprise)",
+        "w.sum() if counts.any() else 0.0": "weight[label].sum()",
+    },
+)
 
 
 void_is_255 = wrong(
@@ -217,41 +217,27 @@ mean_of_nothing = wrong(
 )
 
 
-@wrong("cross_entropy", "the mean over all pixels, void among them. The more void, the smaller that loss, "
-       "and the step with it: divide by what counted")  # fmt: skip
-def over_all_pixels(logits, target, weight=None, ignore_index=255):
-    weight = np.ones(logits.shape[1]) if weight is None else weight
-    counts = target != ignore_index
-    label = np.where(counts, target, 0)
-    z = logits - logits.max(axis=1, keepdims=True)
-    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    surprise = -np.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
-    return (counts * weight[label] * surprise).sum() / target.size
+over_all_pixels = wrong(
+    "cross_entropy",
+    "the mean over all pixels, void among them. The more void, the smaller that loss, and the "
+    "step with it: divide by what counted",
+    {"w.sum() if counts.any() else 0.0": "target.size"},
+)
 
 
-@wrong("cross_entropy", "a weighted sum divided by the number of pixels that count. With weights twice as "
-       "large it would be twice the loss; a weighted mean divides by the sum of the weights")  # fmt: skip
-def over_counted_pixels(logits, target, weight=None, ignore_index=255):
-    weight = np.ones(logits.shape[1]) if weight is None else weight
-    counts = target != ignore_index
-    label = np.where(counts, target, 0)
-    z = logits - logits.max(axis=1, keepdims=True)
-    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    surprise = -np.take_along_axis(log_p, label[:, None], axis=1)[:, 0]
-    return (counts * weight[label] * surprise).sum() / max(1, counts.sum())
+over_counted_pixels = wrong(
+    "cross_entropy",
+    "a weighted sum divided by the number of pixels that count. With weights twice as large it "
+    "would be twice the loss; a weighted mean divides by the sum of the weights",
+    {"w.sum() if counts.any() else 0.0": "max(1, counts.sum())"},
+)
 
 
-@wrong("cross_entropy_gradient", "the gradient of the sum. The loss is a mean: its denominator divides "
-       "the gradient as well")  # fmt: skip
-def not_divided(logits, target, weight=None, ignore_index=255):
-    K = logits.shape[1]
-    weight = np.ones(K) if weight is None else weight
-    counts = target != ignore_index
-    label = np.where(counts, target, 0)
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p = e / e.sum(axis=1, keepdims=True)
-    one_hot = np.arange(K)[:, None, None] == label[:, None]
-    return (counts * weight[label])[:, None] * (p - one_hot)
+not_divided = wrong(
+    "cross_entropy_gradient",
+    "the gradient of the sum. The loss is a mean: its denominator divides the gradient as well",
+    {"dz / w.sum() if counts.any() else dz": "dz"},
+)
 
 
 gradient_of_nothing = wrong(
@@ -262,33 +248,20 @@ gradient_of_nothing = wrong(
 )
 
 
-@wrong("cross_entropy_gradient", "a gradient that is p in void pixels: there is no one-hot label to "
-       "subtract, but p is left, and pushes all scores down. A void pixel counts 0, p and all")  # fmt: skip
-def p_in_void(logits, target, weight=None, ignore_index=255):
-    K = logits.shape[1]
-    weight = np.ones(K) if weight is None else weight
-    counts = target != ignore_index
-    label = np.where(counts, target, 0)
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p = e / e.sum(axis=1, keepdims=True)
-    one_hot = (np.arange(K)[:, None, None] == label[:, None]) & counts[:, None]
-    total = (counts * weight[label]).sum()
-    return weight[label][:, None] * (p - one_hot) / (total if counts.any() else 1)
+p_in_void = wrong(
+    "cross_entropy_gradient",
+    "a gradient that is p in void pixels: there is no one-hot label to subtract, but p is left, "
+    "and pushes all scores down. A void pixel counts 0, p and all",
+    {"w[:, None] * (p - one_hot)": "weight[label][:, None] * (p - one_hot * counts[:, None])"},
+)
 
 
-@wrong("cross_entropy_gradient", "a gradient where the weight stands at the label alone, p - w * one-hot. "
-       "The weight of a pixel is a factor of its whole loss, so of both parts of the gradient")  # fmt: skip
-def weight_at_label(logits, target, weight=None, ignore_index=255):
-    K = logits.shape[1]
-    weight = np.ones(K) if weight is None else weight
-    counts = target != ignore_index
-    label = np.where(counts, target, 0)
-    w = counts * weight[label]
-    e = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p = e / e.sum(axis=1, keepdims=True)
-    one_hot = np.arange(K)[:, None, None] == label[:, None]
-    dz = counts[:, None] * p - w[:, None] * one_hot
-    return dz / w.sum() if counts.any() else dz
+weight_at_label = wrong(
+    "cross_entropy_gradient",
+    "a gradient where the weight stands at the label alone, p - w * one-hot. The weight of a "
+    "pixel is a factor of its whole loss, so of both parts of the gradient",
+    {"w[:, None] * (p - one_hot)": "counts[:, None] * p - w[:, None] * one_hot"},
+)
 
 
 @right("cross_entropy", "pixel by pixel")
