@@ -103,7 +103,7 @@ def test_an_error_shows_the_students_own_line_only():
     [
         ("return None", "returned None (is a `return` missing?)"),
         ("return [1, 2]", "returned 2 arrays; expected one array"),
-        ("return x.tolist()", "returned a list with list"),
+        ("return x.tolist()", "returned a list with a list in it"),
         ("return x.astype(complex)", "dtype complex128"),
         ("return x * np.nan", "returned shape"),
         ("import minseg", "this exercise is solved with numpy alone, without minseg"),

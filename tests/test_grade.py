@@ -5,6 +5,7 @@ import csv
 import io
 import json
 import os
+import platform
 import re
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from minseg.grading import gradescope, supervise
 from minseg.grading.course import course
 from minseg.grading.exercise import Answer
 from minseg.grading.grade import grade
-from minseg.grading.gradebook import Gradebook
+from minseg.grading.gradebook import Gradebook, alone_in
 from minseg.grading.lock import LockError
 from minseg.grading.page import page
 
@@ -211,7 +212,7 @@ def test_what_is_graded_stays(tmp_path, started):
     assert len(lines(out)) == 3
     assert table(out)["bo"]["total"] == str(EXERCISE.points)
     old = (out / "grades.jsonl.old").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line) for line in old] == before
+    assert [json.loads(line) for line in old] == [r for r in before if r["student"] == "bo"]
 
 
 def test_half_a_line_is_forgotten_and_graded_again(tmp_path, started):
@@ -239,8 +240,11 @@ def test_regrade_draws_new_cases_of_those_it_is_asked_for(tmp_path, started):
     assert after["bo"] == before["bo"]
     assert after["anna"] != before["anna"]
     assert len(lines(out)) == 2
-    assert (out / "grades.jsonl.old").exists()
     assert set(table(out)) == {"anna", "bo"}
+
+    grade(tmp_path / "in", out, lock=LOCK, regrade=True, student="bo")
+    old = (out / "grades.jsonl.old").read_text(encoding="utf-8").splitlines()
+    assert [json.loads(line)["seed"] for line in old] == [before["anna"], before["bo"]]
 
 
 def test_a_grade_given_with_another_lock_does_not_stand(tmp_path, started):
@@ -289,6 +293,8 @@ def test_an_interrupted_class_goes_on_where_it_stopped(tmp_path, number):
     hand_in(tmp_path / "in", anna=EXERCISE.solution, zoe=hangs, zzz=EXERCISE.solution)
     process = start_grading(tmp_path)
     wait_for_lines(tmp_path / "out", 2)
+    with pytest.raises(ValueError, match=rf"another grader is at work .*process {process.pid} on"):
+        grade(tmp_path / "in", tmp_path / "out", lock=LOCK)
     supervisors = children_of(process.pid)
     workers = [worker for supervisor in supervisors for worker in children_of(supervisor)]
     assert supervisors
@@ -308,6 +314,30 @@ def test_an_interrupted_class_goes_on_where_it_stopped(tmp_path, number):
     assert lines(tmp_path / "out")[: len(kept)] == kept
     assert sorted(row["student"] for row in lines(tmp_path / "out")) == ["anna", "zoe", "zzz"]
     assert {row["total"] for row in table(tmp_path / "out").values()} == {str(EXERCISE.points)}
+    assert not (tmp_path / "out" / "grades.lock").exists()
+
+
+@pytest.mark.parametrize("system", ["linux", "win32"])
+@pytest.mark.skipif(os.name != "posix", reason="there, os.kill does not ask")
+def test_only_the_file_of_a_grader_that_is_surely_dead_is_taken_over(tmp_path, monkeypatch, system):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        pass
+    monkeypatch.setattr(sys, "platform", system)
+    file, here = tmp_path / "grades.lock", platform.node()
+    alive = [f"{os.getpid()} on {here}", f"{dead.pid} on {here}-2", "", "half a line"]
+    if system == "win32":  # where nobody can be asked without being ended
+        monkeypatch.setattr(os, "kill", lambda *_: pytest.fail("the other grader is killed"))
+        alive.append(f"{dead.pid} on {here}")
+    for holder in alive:
+        file.write_text(holder, encoding="utf-8")
+        with pytest.raises(ValueError, match=rf"delete {re.escape(str(file))}"), alone_in(tmp_path):
+            pytest.fail("two graders at once")
+        assert file.read_text(encoding="utf-8") == holder
+    if system == "linux":
+        file.write_text(f"{dead.pid} on {here}", encoding="utf-8")
+        with alone_in(tmp_path):
+            assert file.read_text(encoding="utf-8") == f"{os.getpid()} on {here}"
+        assert not file.exists()
 
 
 @ordinary_user.needs_bubblewrap
@@ -323,6 +353,38 @@ def test_a_class_is_graded_behind_bubblewrap(tmp_path):
         rows = table(folder / "out")
     assert [rows[name]["total"] for name in rows] == [str(EXERCISE.points), "1", "0"]
     assert all(row["isolation"].startswith("bubblewrap") for row in rows.values())
+
+
+# What an earlier command graded.
+
+
+def test_table_and_pages_show_all_that_was_ever_graded_in_the_order_of_the_course(tmp_path):
+    first_one = course(ROOT).names[0]
+    hand_in(tmp_path / "in", anna=EXERCISE.solution)
+    out = tmp_path / "out"
+    grade(tmp_path / "in", out, lock=LOCK, exercises=[NAME])
+    grade(tmp_path / "in", out, lock=LOCK, exercises=[first_one])
+    row = table(out)["anna"]
+    assert list(row)[2:4] == [first_one, NAME]
+    assert [row[first_one], row[NAME], row["total"]] == ["0", *2 * [str(EXERCISE.points)]]
+    said = (out / "feedback" / "anna.html").read_text(encoding="utf-8")
+    assert said.index(f"{first_one}.py") < said.index(f"{NAME}.py")
+
+
+def test_who_is_gone_has_no_page_any_more_once_everybody_is_graded(tmp_path):
+    hand_in(tmp_path / "in", anna="", bo="", **{"bo!": ""})
+    pages = tmp_path / "out" / "feedback"
+
+    def graded_pages(**options):
+        grade(tmp_path / "in", tmp_path / "out", lock=LOCK, **options)
+        return {file.name for file in pages.iterdir()}
+
+    assert graded_pages() == {"anna.html", "bo.html", "bo-2.html"}
+    (pages / "letter.html").touch()  # the teacher's own
+    for name in ("bo", "bo!"):
+        (tmp_path / "in" / name).rename(tmp_path / name)
+    assert len(graded_pages(student="anna")) == 4
+    assert graded_pages() == {"anna.html", "letter.html"}
 
 
 # A supervisor that fails.
@@ -401,7 +463,9 @@ def test_what_a_supervisor_says_is_bounded_and_checked(monkeypatch, tmp_path, co
         ({"jobs": 0}, "jobs is 0; at least 1"),
         ({"homework": "nope"}, "there is no homework nope"),
         ({"exercises": ["nope"]}, "there is no exercise 'nope'"),
-        ({"student": "nobody"}, "there is no student nobody"),
+        ({"student": "nobody"}, "there is no student nobody among the submissions$"),
+        ({"student": "Ann"}, "there is no student Ann among the submissions; did you mean anna"),
+        ({"homework": "windows", "exercises": [NAME]}, "homework windows and exercise .* one or"),
     ],
 )
 def test_what_does_not_fit_is_named_before_anything_is_graded(tmp_path, started, options, said):
@@ -426,6 +490,23 @@ def test_a_homework_is_graded_whole_and_else_what_was_handed_in(tmp_path):
         assert sorted(names(entry["name"], ())) == sorted(entry["exercises"])
     students[0].work[NAME].sha256 = ""  # nobody handed in anything
     assert names(None, ()) == the_course.names
+
+
+def test_capitals_matter_only_between_two_students_of_one_name(tmp_path):
+    for name in ("Ada Lovelace_12_assignsubmission_file_", "bo", "Bo"):
+        (tmp_path / name).mkdir(exist_ok=True)
+    students, _ = grading.intake(tmp_path, [NAME])
+
+    def called(asked):
+        return [student.identity for student in grading.called(students, asked)]
+
+    for asked in ("Ada Lovelace", "ada lovelace", "12", "ADA LOVELACE_12"):
+        assert called(asked) == ["Ada Lovelace_12"]
+    assert called("bo") == ["bo"]
+    with pytest.raises(ValueError, match="did you mean Ada Lovelace"):
+        called("Lovelace")
+    with pytest.raises(ValueError, match="there is no student"):
+        called("")
 
 
 def parsed(*words):
@@ -471,6 +552,20 @@ def test_a_system_without_bubblewrap_needs_a_container(probed, monkeypatch):
         grading.chosen_lock(parsed("in", "--container", "docker"))
 
 
+def test_the_command_ends_with_what_is_in_the_record(tmp_path, probed, monkeypatch, capsys):
+    hand_in(tmp_path / "in", anna=EXERCISE.solution, bo="", cy=wrong("overwrites"))
+    monkeypatch.setattr(grading, "lock_of", supervise.lock_of)
+    words = (str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--allow-unisolated")
+    assert grading.run_grade(parsed(*words)) == 0
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "3 students, 3 files: 1 passed, 1 could not be used, 0 not graded"
+
+    monkeypatch.setattr(grading.Job, "words", lambda *_: {})
+    assert grading.run_grade(parsed(*words, "--student", "Anna", "--regrade")) == 1
+    said = capsys.readouterr().out.splitlines()[-1]
+    assert said == "3 students, 3 files: 0 passed, 1 could not be used, 1 not graded"
+
+
 def test_no_submissions_is_a_sentence(probed):
     with pytest.raises(ValueError, match="which submissions"):
         grading.run_grade(parsed())
@@ -496,6 +591,13 @@ def test_the_autograder_is_an_archive_that_gradescope_takes(tmp_path):
         assert script.startswith("#!/usr/bin/env bash\n")
         assert "\r" not in script
     assert (tmp_path / "autograder.zip").stat().st_size < 20 << 20
+
+
+def test_the_autograder_is_for_a_set_or_for_exercises_by_name(tmp_path):
+    words = ("--gradescope", "--homework", "windows", "--exercise", NAME)
+    with pytest.raises(ValueError, match="give one or the other"):
+        grading.run_grade(parsed(*words, "--out", str(tmp_path / "autograder.zip")))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from ordinary_user import folder_of, is_root, needs_bubblewrap, run
 
 from minseg.grading import lock as locks
 from minseg.grading import probe, seccomp
-from minseg.grading.lock import LockError, Session, bubblewrap, container, unlocked
+from minseg.grading.lock import Lock, LockError, Session, bubblewrap, container, unlocked
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX")
 needs_root = pytest.mark.skipif(not is_root(), reason="only root can become another user")
@@ -187,6 +187,17 @@ for attempt in (must_hold, lambda lock: Session(lock, ["numpy"]).load("", "x.py"
     assert "did not start: bwrap: Unknown option --no-such" in second
     assert first.startswith(second)
     assert "--container" in first
+
+
+def test_what_a_program_said_is_told_from_both_ends():
+    words = "'No daemon is running.\\n' + 'more\\n' * 2000 + 'See --help.'"
+    lock = Lock("none", lambda packages: [sys.executable, "-c", f"import sys; sys.exit({words})"])
+    with pytest.raises(LockError) as caught:
+        Session(lock, ["numpy"]).load("", "x.py", 1)
+    said = str(caught.value).partition("did not start: ")[2]
+    assert said.startswith("No daemon is running. more")
+    assert said.endswith("more See --help.")
+    assert len(said) <= 510
 
 
 @needs_bubblewrap

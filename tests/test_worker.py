@@ -155,7 +155,9 @@ class Subclass(np.ndarray):
         (None, "returned None"),
         ("text", "returned str"),
         (np.zeros(2).view(Subclass), "returned Subclass"),
-        ([[1, 2], [3, 4]], "a list with list"),
+        ([[1, 2], [3, 4]], r"^returned a list with a list in it; return NumPy arrays \(np\.array"),
+        ((np.zeros(2), "text"), "^returned a tuple with a str in it; return NumPy arrays"),
+        ((np.zeros(2), None), "^returned a tuple with None in it; return NumPy arrays"),
         (np.zeros(2, complex), "dtype complex128"),
         (np.array(["a"]), "dtype <U1"),
         (np.array([None]), "dtype object"),
@@ -178,6 +180,16 @@ def test_the_order_of_bytes_and_axes_in_memory_does_not_matter(value):
     assert array.dtype.str in DTYPES
     assert array.flags.c_contiguous
     assert np.array_equal(array, value)
+
+
+@pytest.mark.parametrize("kind", [KeyError, SyntaxError, ValueError])
+def test_an_exception_s_message_is_cut_and_says_so(kind):
+    said = worker.in_words(kind("z" * 5000), "x.py", "")
+    assert said.startswith(f"{kind.__name__}: ")
+    assert said.count("z") in (999, 1000)  # KeyError puts its message in quotation marks
+    assert said.endswith("z...")
+    assert worker.in_words(kind("z" * 900), "x.py", "").count("z") == 900
+    assert worker.in_words(SyntaxError(), "x.py", "") == "SyntaxError: None"
 
 
 def test_printed_text_is_kept_within_bounds():

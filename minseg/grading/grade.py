@@ -10,6 +10,7 @@ the exercise or the lock is another one.
 
 import argparse
 import hashlib
+import re
 import secrets
 import sys
 import tempfile
@@ -24,8 +25,8 @@ from typing import Any
 from minseg.files import written_whole
 from minseg.grading.course import Course, course
 from minseg.grading.exercise import Exercise
-from minseg.grading.gradebook import Gradebook, Row
-from minseg.grading.intake import Student, intake
+from minseg.grading.gradebook import Gradebook, Row, alone_in
+from minseg.grading.intake import Student, called, file_name, intake
 from minseg.grading.lock import LockError
 from minseg.grading.page import page
 from minseg.grading.supervise import Supervisor, SupervisorError, lock_of
@@ -47,12 +48,13 @@ def grade(
     """Grade a folder (or zip) of submissions into the folder `out`.
 
     lock: of the student's process, in words: ("bubblewrap",), ("container", engine, image),
-    ("other_user",) or ("none",). jobs: submissions at once. homework, exercises: what is graded;
+    ("other_user",) or ("none",). jobs: submissions at once. homework or exercises: what is graded;
     every exercise that anyone handed in, if left out. student: only this one. regrade: again, with
-    fresh cases, what was graded before; the old record stays as grades.jsonl.old.
+    fresh cases, what was graded before; the old rows go to the end of grades.jsonl.old.
 
     Raises:
-        ValueError: no submissions, no such homework, exercise or student, or jobs < 1.
+        ValueError: no submissions, no such homework, exercise or student, homework and exercises
+            at once, jobs < 1, or another grader is at work in `out`.
         LockError: the lock cannot be had.
         KeyboardInterrupt: after Ctrl-C, with all that was graded kept.
     """
@@ -63,41 +65,57 @@ def grade(
     the_course = course()
     students, of_nobody = intake(submissions, the_course.names, leave_out=out)
     graded = chosen_exercises(the_course, students, homework, exercises)
-    wanted = [s for s in students if student in (None, s.name, s.number, s.identity)]
-    if not wanted:
-        raise ValueError(f"grade: there is no student {student} in {submissions}")
+    wanted = students if student is None else called(students, student)
     if of_nobody:
         _say(f"ignored, since no student's name goes with them: {', '.join(of_nobody[:10])}")
 
-    book = Gradebook(out)
-    every = [Job(s, e, isolation) for s in wanted for e in graded]
-    todo = [
-        job for job in every if regrade or not job.stands(book.get(job.student, job.exercise.name))
-    ]
-    book.drop((job.student.identity, job.exercise.name) for job in todo)
-    try:
-        with closing(work_off(todo, the_course, lock, jobs, len(every))) as rows:
-            for row in rows:
-                book.add(row)
-    finally:
-        book.write_table(students, [e.name for e in graded])
-        for s in wanted:
-            _write_page(out, s, [book.get(s, e.name) for e in graded])
+    with alone_in(out):
+        book = Gradebook(out)
+        every = [Job(s, e, isolation) for s in wanted for e in graded]
+        todo = [
+            job
+            for job in every
+            if regrade or not job.stands(book.get(job.student, job.exercise.name))
+        ]
+        book.drop((job.student.identity, job.exercise.name) for job in todo)
+        try:
+            with closing(work_off(todo, the_course, lock, jobs, len(every))) as rows:
+                for row in rows:
+                    book.add(row)
+        finally:
+            # What earlier commands graded stands there too.
+            held = book.exercises(students) | {e.name for e in graded}
+            shown = [name for name in the_course.names if name in held]
+            shown += sorted(held - set(shown))  # no longer in the course
+            book.write_table(students, shown)
+            if student is None:
+                _remove_pages(out, students, book)
+            for s in wanted:
+                _write_page(out, s, [book.get(s, name) for name in shown])
     return book
 
 
 def chosen_exercises(
     the_course: Course, students: list[Student], homework: str | None, names: Iterable[str]
 ) -> list[Exercise]:
-    """The exercises to grade, in the order of the course."""
+    """The exercises to grade, in the order of the course.
+
+    Raises:
+        ValueError: no such homework or exercise, or both are given.
+    """
     wanted = {the_course.find(name).name for name in names}
+    if homework is not None and wanted:
+        raise ValueError(
+            f"grade: homework {homework} and exercise {', '.join(sorted(wanted))}: give one or the "
+            "other"
+        )
     if homework is not None:
         sets = {entry["name"]: entry["exercises"] for entry in the_course.homework}
         if homework not in sets:
             raise ValueError(
                 f"grade: there is no homework {homework}. There are: {', '.join(sets) or 'none'}"
             )
-        wanted |= set(sets[homework])
+        wanted = set(sets[homework])
     if not wanted:
         handed_in = {name for s in students for name, work in s.work.items() if work.sha256}
         wanted = handed_in or set(the_course.names)
@@ -208,6 +226,16 @@ def _seconds(exercise: Exercise) -> float:
     return 120 + 60 * exercise.seconds
 
 
+def _remove_pages(out: Path, students: list[Student], book: Gradebook) -> None:
+    """Remove the pages of students who are in the record, but no longer among the submissions."""
+    present = {student.file_name for student in students}
+    known = {file_name(identity, set()) for identity in book.students}
+    for file in (out / "feedback").glob("*.html"):
+        names = {file.stem, re.sub(r"-\d+$", "", file.stem)}  # -2: of two alike
+        if file.stem not in present and names & known:
+            file.unlink()
+
+
 def _write_page(out: Path, student: Student, rows: list[Row | None]) -> None:
     """The student's page, feedback/NAME.html, of what is graded so far."""
     with written_whole(out / "feedback" / f"{student.file_name}.html") as part:
@@ -226,7 +254,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", type=Path, metavar="FOLDER", help="where the grades go (default: grades)")
     add("--jobs", type=int, default=2, metavar="N", help="submissions at once (default: 2)")
     add("--homework", metavar="NAME", help="a homework set of exercises/course.toml")
-    add("--exercise", nargs="+", default=[], metavar="NAME", help="these exercises only")
+    add("--exercise", nargs="+", default=[], metavar="NAME", help="these exercises, and no set")
     add("--student", metavar="NAME", help="this student only")
     add("--regrade", action="store_true", help="again, with fresh cases, what was graded before")
     add("--container", choices=("podman", "docker"), help="lock students' code into a container")
@@ -263,6 +291,7 @@ def run_grade(chosen: argparse.Namespace) -> int:
         print("\nstopped; what is graded is kept. The same command goes on.", file=sys.stderr)
         return 130
     print(f"{out}: grades.csv, grades.jsonl and a page for each student in feedback/")
+    print(book.in_short())
     failed = [row for row in book.rows.values() if row["score"] is None]
     for row in failed[:10]:
         _say(f"{row['student']}, {row['exercise']}: {row['refused']}")

@@ -7,7 +7,11 @@ is written whole from it.
 import csv
 import json
 import math
-from collections.abc import Iterable
+import os
+import platform
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +48,12 @@ class Gradebook:
         return self.rows.get((student.identity, exercise))
 
     def drop(self, places: Iterable[tuple[str, str]]) -> None:
-        """Forget rows that are going to be graded again; the file that holds them stays as .old."""
-        dropped = [place for place in places if self.rows.pop(place, None)]
+        """Forget rows that are going to be graded again, once they stand in grades.jsonl.old."""
+        dropped = [row for place in places if (row := self.rows.pop(place, None))]
         if dropped:
-            with written_whole(self.file.with_suffix(".jsonl.old")) as part:
-                part.write_bytes(self.file.read_bytes())
+            old = self.file.with_suffix(".jsonl.old")
+            with open(old, "a", encoding="utf-8", newline="\n") as file:
+                file.write("".join(map(_line, dropped)))
             self._write()
 
     def add(self, row: Row) -> None:
@@ -56,6 +61,27 @@ class Gradebook:
         self.rows[row["student"], row["exercise"]] = row
         with open(self.file, "a", encoding="utf-8", newline="\n") as file:
             file.write(_line(row))
+
+    @property
+    def students(self) -> set[str]:
+        """The identities of all whose work was graded."""
+        return {student for student, _ in self.rows}
+
+    def exercises(self, students: Iterable[Student]) -> set[str]:
+        """The exercises that anyone of these has a row for."""
+        asked = {student.identity for student in students}
+        return {exercise for student, exercise in self.rows if student in asked}
+
+    def in_short(self) -> str:
+        """What is in the record, in a line: passed means every check."""
+        rows = self.rows.values()
+        graded = [row for row in rows if row["score"] is not None]
+        passed = sum(row["passed"] for row in graded)
+        unusable = sum(bool(row["refused"]) for row in graded)
+        return (
+            f"{_counted(len(self.students), 'student')}, {_counted(len(rows), 'file')}: "
+            f"{passed} passed, {unusable} could not be used, {len(rows) - len(graded)} not graded"
+        )
 
     def _write(self) -> None:
         with written_whole(self.file) as part:
@@ -87,6 +113,58 @@ class Gradebook:
 def score(row: Row | None) -> int | str:
     """What stands in the table for a row."""
     return NOT_GRADED if row is None or row["score"] is None else row["score"]
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep every other grader out of a folder, by a file in it that names our process.
+
+    Raises:
+        ValueError: another grader is at work there, as far as can be known.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "grades.lock"
+    if _has_ended(_holder(file)):
+        file.unlink(missing_ok=True)
+    try:
+        with open(file, "x", encoding="utf-8") as lock:  # "x": of two at once, one gets it
+            lock.write(f"{os.getpid()} on {platform.node()}")
+    except FileExistsError:
+        raise ValueError(
+            f"grade: another grader is at work in {folder} (process {_holder(file) or 'unknown'}): "
+            f"wait until it has ended; if there is none any more, delete {file}"
+        ) from None
+    try:
+        yield
+    finally:
+        file.unlink(missing_ok=True)
+
+
+def _holder(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # there is none, or none any more
+        return ""
+
+
+def _has_ended(holder: str) -> bool:
+    """Is it certain that this process, "NUMBER on MACHINE", is no more?"""
+    number, _, machine = holder.partition(" on ")
+    if not number.isdecimal() or machine != platform.node():
+        return False
+    if sys.platform == "win32":  # there, os.kill would end it instead of asking
+        return False
+    try:
+        os.kill(int(number), 0)
+    except ProcessLookupError:
+        return True
+    except (OSError, OverflowError):  # another user's, or no number of ours
+        return False
+    return False
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _line(row: Row) -> str:

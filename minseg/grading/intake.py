@@ -5,6 +5,7 @@ names begin with the student's, the way Moodle and Canvas write them. Nothing is
 disk: only files named after an exercise are read, each with its size bounded before.
 """
 
+import difflib
 import hashlib
 import io
 import os
@@ -115,8 +116,26 @@ def intake(
     students.sort(key=lambda student: (student.name.casefold(), student.name, student.number))
     taken: set[str] = set()
     for student in students:
-        student.file_name = _file_name(student.identity, taken)
+        student.file_name = file_name(student.identity, taken)
     return students, of_nobody
+
+
+def called(students: list[Student], asked: str) -> list[Student]:
+    """The students of that name, number or both; capitals matter only between two such names.
+
+    Raises:
+        ValueError: there is none.
+    """
+    asked = _readable(asked)
+    found = [s for s in students if asked and asked in (s.name, s.number, s.identity)]
+    folded = asked.casefold()
+    found = found or [s for s in students if folded in (s.name.casefold(), s.identity.casefold())]
+    if not found:
+        names = {student.name.casefold(): student.name for student in students}
+        near = difflib.get_close_matches(folded, names, n=1)
+        meant = f"; did you mean {names[near[0]]}?" if near else ""
+        raise ValueError(f"grade: there is no student {asked} among the submissions{meant}")
+    return found
 
 
 def handed_in(folder: Path, exercises: Iterable[str]) -> dict[str, Handed]:
@@ -331,7 +350,7 @@ def _readable(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _file_name(identity: str, taken: set[str]) -> str:
+def file_name(identity: str, taken: set[str]) -> str:
     """A file's name for a student, safe on every system and not taken yet."""
     name = re.sub(r"[^\w-]+", "_", identity).strip("_")[:60] or "student"
     if re.fullmatch(r"con|prn|aux|nul|(com|lpt)\d", name, re.IGNORECASE):  # Windows' devices

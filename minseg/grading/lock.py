@@ -345,12 +345,14 @@ class Session:
             self.replies.put(Reply(arrays if done else None, problem, printed))
 
     def _last_words(self) -> str:
-        """What the command wrote to standard error before it ended."""
+        """What the command wrote to standard error before it ended: its beginning and its end."""
         self.end()
         assert self.process.stderr is not None
-        words = self.process.stderr.read().decode("utf-8", "replace").split("\n")
+        words = " ".join(self.process.stderr.read().decode("utf-8", "replace").split())
         self.process.stderr.close()
-        return " ".join(" ".join(words[-3:]).split()) or f"nothing within {STARTING:g} seconds"
+        if len(words) > 500:
+            words = f"{words[:250]} ... {words[-250:]}"
+        return words or f"nothing within {STARTING:g} seconds"
 
     def end(self) -> None:
         """Kill the worker and whatever it started, and wait until all of it is dead.

@@ -20,6 +20,7 @@ from typing import Any, BinaryIO
 
 LIMIT_BYTES = 64 << 20  # of the arrays in one answer
 LIMIT_TEXT = 8000  # bytes of an error or of what the code printed
+LIMIT_MESSAGE = 1000  # characters of an exception's own words
 LIMIT_ARRAYS = 16
 LIMIT_AXES = 8
 
@@ -198,7 +199,9 @@ def in_words(error: BaseException, file: str, source: str) -> str:
         if trace.tb_frame.f_code.co_filename == file:
             number = trace.tb_lineno
         trace = trace.tb_next
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = str(error.msg if isinstance(error, SyntaxError) else error)
+    if len(message) > LIMIT_MESSAGE:
+        message = f"{message[:LIMIT_MESSAGE]}..."
     if isinstance(error, ValueError) and "read-only" in message:
         message += " (a function must not change its arguments: work on a copy)"
     where = ""
@@ -222,12 +225,15 @@ def as_arrays(value: Any) -> list:
     for entry in values:
         if type(entry) in (int, float, bool) or isinstance(entry, np.generic):
             entry = np.array(entry)
-        if entry is None:
+        if value is None:
             raise TypeError("returned None (is a `return` missing?)")
         if type(entry) is not np.ndarray:
-            inside = "a list with " if type(value) is list else ""
+            if entry is value:
+                raise TypeError(f"returned {type(value).__name__}; a plain NumPy array is expected")
+            kind = "None" if entry is None else f"a {type(entry).__name__}"
             raise TypeError(
-                f"returned {inside}{type(entry).__name__}; a plain NumPy array is expected"
+                f"returned a {type(value).__name__} with {kind} in it; return NumPy arrays "
+                "(np.array(...) makes one)"
             )
         if entry.dtype.newbyteorder("<").str not in DTYPES:
             raise TypeError(
