@@ -7,7 +7,7 @@ A test holds each function here to its plain definition.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -170,27 +170,51 @@ def correlate(
 
     source (N, C, H, W), weights (O, C, taps, taps) -> out (N, O, rows.size, cols.size), in place.
     """
-    N, O = len(source), len(weights)
-    kernel_rows, taken, beyond = by_rows(source.shape[1], rows)
-    # (O, C, taps, taps) -> (taps, O, C, taps) -> (taps*O, C*taps), or (O, C*taps*taps)
-    matrix = weights.transpose(2, 0, 1, 3) if kernel_rows > 1 else weights
-    matrix = matrix.reshape(kernel_rows * O, -1)
-    strips = cut(N, matrix.shape[1] + len(matrix), rows.size, cols.size, source.itemsize)
+    _over_columns(source, rows, cols, len(weights), weights, out, None)
 
-    def work(number: int) -> None:
-        images, first, last = strips[number]
-        columns = side_by_side(source[images], taken, cols, first, last + beyond)
-        target = out[images, :, first:last]  # (n, O, rows, cols)
-        n = len(target)
+
+def correlate_weights(source: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis) -> np.ndarray:
+    """dw[o,c,u,v] = sum over n,i,j of dy[n,o,i,j] * source[n, c, where tap (u,v) of (i,j) reads]
+
+    source (N, C, H, W), dy (N, O, rows.size, cols.size) -> (O, C, taps, taps).
+    """
+    return _over_columns(source, rows, cols, dy.shape[1], None, None, dy)
+
+
+def correlate_both(
+    source: np.ndarray, weights: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis, out: np.ndarray
+) -> np.ndarray:
+    """correlate into `out`, and the result of correlate_weights: the columns are the same, made once."""
+    return _over_columns(source, rows, cols, len(weights), weights, out, dy)
+
+
+def _over_columns(
+    source: np.ndarray, rows: Axis, cols: Axis, O: int, weights: np.ndarray | None,
+    out: np.ndarray | None, dy: np.ndarray | None,
+) -> Any:  # fmt: skip
+    """Make the columns of `source`, strip by strip, and multiply: with weights into out, with dy to
+    dw, whichever are given."""
+    N, C = source.shape[:2]
+    kernel_rows, taken, beyond = by_rows(C, rows)
+    taps = C * taken.taps * cols.taps
+    if weights is not None:
+        # (O, C, taps, taps) -> (taps, O, C, taps) -> (taps*O, C*taps), or (O, C*taps*taps)
+        matrix = weights.transpose(2, 0, 1, 3) if kernel_rows > 1 else weights
+        matrix = matrix.reshape(kernel_rows * O, -1)
+    strips = cut(N, taps + kernel_rows * O, rows.size, cols.size, source.itemsize)
+    parts = np.empty((0 if dy is None else len(strips), taps, kernel_rows * O), source.dtype)
+
+    def multiply(columns: np.ndarray, target: np.ndarray) -> None:
+        """target (n, O, rows, cols) = matrix x columns, the kernel's rows added one apart."""
+        n, height = len(target), target.shape[2]
         if len(matrix) == O and n == 1 and target[0, 0].flags.c_contiguous:
             # (O, CKK) x (CKK, L) -> (O, L), straight into place
             product(matrix, columns, target.reshape(O, -1))
             return
-        sums = scratch("product", (len(matrix), columns.shape[1]), out.dtype)
+        sums = scratch("product", (len(matrix), columns.shape[1]), target.dtype)
         product(matrix, columns, sums)  # (taps*O, C*taps) x (C*taps, L) -> (taps*O, L)
-        height = last - first
-        parts = sums.reshape(kernel_rows, O, n, height + beyond, cols.size).swapaxes(1, 2)
-        shifted = [parts[u, :, :, rows.hop * u :][:, :, :height] for u in range(kernel_rows)]
+        by_row = sums.reshape(kernel_rows, O, n, height + beyond, cols.size).swapaxes(1, 2)
+        shifted = [by_row[u, :, :, rows.hop * u :][:, :, :height] for u in range(kernel_rows)]
         if kernel_rows == 1:
             target[...] = shifted[0]
         else:
@@ -198,7 +222,41 @@ def correlate(
         for part in shifted[2:]:
             target += part
 
+    def multiply_over_pixels(columns: np.ndarray, part: np.ndarray, dw: np.ndarray) -> None:
+        """dw (C*taps, taps*O) = columns x part, (O, n, rows, cols), for each row of the kernel."""
+        height = part.shape[2]
+        if kernel_rows == part.shape[1] == 1 and part[0].flags.c_contiguous:
+            maps = part.reshape(O, -1)
+        else:  # a copy for each row of the kernel, shifted to where that row stands
+            shape = (kernel_rows, *part.shape[:2], height + beyond, cols.size)
+            shifted = scratch("product", shape, part.dtype)
+            for u in range(kernel_rows):
+                top = rows.hop * u
+                shifted[u, :, :, top : top + height] = part
+                shifted[u, :, :, :top] = 0
+                shifted[u, :, :, top + height :] = 0
+            maps = shifted.reshape(kernel_rows * O, -1)
+        # (C*taps, L) x (L, taps*O) -> (C*taps, taps*O)
+        product_over_pixels(columns, maps, dw)
+
+    def work(number: int) -> None:
+        images, first, last = strips[number]
+        columns = side_by_side(source[images], taken, cols, first, last + beyond)
+        if out is not None:
+            multiply(columns, out[images, :, first:last])
+        if dy is not None:
+            multiply_over_pixels(columns, dy[images, :, first:last].swapaxes(0, 1), parts[number])
+
     for_each(work, len(strips))
+    if dy is None:
+        return None
+    dw = parts.sum(axis=0)  # in strip order, whichever thread was first: the same bits every time
+    # (C, taps, taps, O) or, by rows, (C, taps, KH, O) -> (O, C, KH, KW)
+    if kernel_rows > 1:
+        dw = dw.reshape(C, cols.taps, kernel_rows, O).transpose(3, 0, 2, 1)
+    else:
+        dw = dw.reshape(C, rows.taps, cols.taps, O).transpose(3, 0, 1, 2)
+    return np.ascontiguousarray(dw)
 
 
 def spread_apart(maps: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None:
@@ -225,47 +283,6 @@ def spread_apart(maps: np.ndarray, weights: np.ndarray, out: np.ndarray) -> None
                 target[:, :, u::KH, v::KW] = parts[u, v].swapaxes(0, 1)
 
     for_each(work, len(strips))
-
-
-def correlate_weights(source: np.ndarray, dy: np.ndarray, rows: Axis, cols: Axis) -> np.ndarray:
-    """dw[o,c,u,v] = sum over n,i,j of dy[n,o,i,j] * source[n, c, where tap (u,v) of (i,j) reads]
-
-    source (N, C, H, W), dy (N, O, rows.size, cols.size) -> (O, C, taps, taps).
-    """
-    N, C = source.shape[:2]
-    O = dy.shape[1]
-    kernel_rows, taken, beyond = by_rows(C, rows)
-    taps = C * taken.taps * cols.taps
-    strips = cut(N, taps + kernel_rows * O, rows.size, cols.size, source.itemsize)
-    parts = np.empty((len(strips), taps, kernel_rows * O), source.dtype)
-
-    def work(number: int) -> None:
-        images, first, last = strips[number]
-        columns = side_by_side(source[images], taken, cols, first, last + beyond)
-        part = dy[images, :, first:last].swapaxes(0, 1)  # (O, n, rows, cols)
-        height = last - first
-        if kernel_rows == part.shape[1] == 1 and part[0].flags.c_contiguous:
-            maps = part.reshape(O, -1)
-        else:  # a copy for each row of the kernel, shifted to where that row stands
-            shape = (kernel_rows, *part.shape[:2], height + beyond, cols.size)
-            shifted = scratch("product", shape, dy.dtype)
-            for u in range(kernel_rows):
-                top = rows.hop * u
-                shifted[u, :, :, top : top + height] = part
-                shifted[u, :, :, :top] = 0
-                shifted[u, :, :, top + height :] = 0
-            maps = shifted.reshape(kernel_rows * O, -1)
-        # (C*taps, L) x (L, taps*O) -> (C*taps, taps*O)
-        product_over_pixels(columns, maps, parts[number])
-
-    for_each(work, len(strips))
-    dw = parts.sum(axis=0)  # in strip order, whichever thread was first: the same bits every time
-    # (C, taps, taps, O) or, by rows, (C, taps, KH, O) -> (O, C, KH, KW)
-    if kernel_rows > 1:
-        dw = dw.reshape(C, cols.taps, kernel_rows, O).transpose(3, 0, 2, 1)
-    else:
-        dw = dw.reshape(C, rows.taps, cols.taps, O).transpose(3, 0, 1, 2)
-    return np.ascontiguousarray(dw)
 
 
 class Phases(NamedTuple):

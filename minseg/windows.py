@@ -145,6 +145,38 @@ class Windows:
         ]
         return join(w).reshape(y.shape[1], x.shape[1] // self.groups, self.KH, self.KW)
 
+    # Two at once, where they read the same columns: the two gradients of a convolution.
+
+    def spread_and_overlap(self, y: Array, w: Array, x: Array) -> tuple[Array, Array]:
+        """(spread(y, w), overlap(x, y)): the gradients of slide, from its dy.
+
+        y (N, O, OH, OW), w (O, C/groups, KH, KW), x (N, C, H, W) -> shapes of x and of w.
+        """
+        if fast(x, w, y) and self.stride == (1, 1) and self.groups == 1:
+            dx = empty((len(y), w.shape[1], self.H, self.W), y.dtype)
+            (top, _), (left, _) = self.padding
+            ((_, _, rows),) = strips.phases(self.H, self.KH, 1, top, self.dilation[0])
+            ((_, _, cols),) = strips.phases(self.W, self.KW, 1, left, self.dilation[1])
+            turned = w[:, :, ::-1, ::-1].swapaxes(0, 1)  # (O, C, KH, KW) -> (C, O, KH, KW)
+            # Where a pixel of dy goes to by a turned tap, x is what that tap of w met it with.
+            dw = strips.correlate_both(y, turned, x, rows, cols, dx)
+            return dx, contiguous(dw[:, :, ::-1, ::-1].swapaxes(0, 1))
+        return self.spread(y, w), self.overlap(x, y)
+
+    def slide_and_overlap(self, x: Array, w: Array, y: Array) -> tuple[Array, Array]:
+        """(slide(x, w), overlap(x, y)): the gradients of spread, from its dy.
+
+        x (N, C, H, W), w (O, C/groups, KH, KW), y (N, O, OH, OW) -> shapes of y and of w.
+        """
+        if not fast(x, w, y) or self.groups != 1:
+            return self.slide(x, w), self.overlap(x, y)
+        if self._in_phases:
+            windows, phases = self._in_phases
+            both = windows.slide_and_overlap(phases.of_image(x), phases.of_kernel(w), y)
+            return both[0], phases.to_kernel(both[1])
+        dy = empty((len(x), len(w), self.OH, self.OW), x.dtype)
+        return dy, strips.correlate_both(x, w, y, *self._axes(), dy)
+
     # Gather and scatter, each the transpose of the other: KH*KW slices, never a loop over pixels.
 
     def gather(self, x: Array) -> Array:

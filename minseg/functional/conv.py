@@ -8,6 +8,7 @@ Convolution"; Drake University, CS195 (2024), "FCN: Upsampling via Transposed Co
 Operation"; Dumoulin and Visin, A guide to convolution arithmetic (2016).
 """
 
+from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -46,6 +47,25 @@ def _add_bias(y: Array, b: Array | None) -> Array:
 
 def _grad_bias(dy: Array) -> Array:
     return dy.sum(axis=(0, 2, 3))
+
+
+def _both(
+    both: Callable[[Array], tuple[Array, Array]], second: Callable[[Array], Array]
+) -> tuple[Callable, Callable]:
+    """Two gradients that are cheaper together, as two functions of dy; the second also alone."""
+    kept: list[Array] = []
+
+    def grad_first(dy: Array) -> Array:
+        dx, dw = both(dy)
+        kept[:] = dy, dw
+        return dx
+
+    def grad_second(dy: Array) -> Array:
+        of, dw = kept or (None, None)
+        kept.clear()
+        return dw if of is dy else second(dy)
+
+    return grad_first, grad_second
 
 
 @differentiable
@@ -104,12 +124,9 @@ def conv2d(
             )
     windows = Windows(x.shape[2:], w.shape[2:], s, p, d, groups)
 
-    def grad_x(dy: Array) -> Array:
-        return windows.spread(dy, w)
-
-    def grad_w(dy: Array) -> Array:
-        return windows.overlap(x, dy)
-
+    grad_x, grad_w = _both(
+        lambda dy: windows.spread_and_overlap(dy, w, x), lambda dy: windows.overlap(x, dy)
+    )
     return _add_bias(windows.slide(x, w), b), (grad_x, grad_w, _grad_bias)
 
 
@@ -191,12 +208,9 @@ def conv_transpose2d(
     (ph, pw), (eh, ew) = p, extra
     windows = Windows(size, w.shape[2:], s, ((ph, ph - eh), (pw, pw - ew)), d, groups)
 
-    def grad_x(dy: Array) -> Array:
-        return windows.slide(dy, w)
-
-    def grad_w(dy: Array) -> Array:
-        return windows.overlap(dy, x)
-
+    grad_x, grad_w = _both(
+        lambda dy: windows.slide_and_overlap(dy, w, x), lambda dy: windows.overlap(dy, x)
+    )
     return _add_bias(windows.spread(x, w), b), (grad_x, grad_w, _grad_bias)
 
 

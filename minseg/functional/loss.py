@@ -56,6 +56,8 @@ class _Wanted:
             )
         L = math.prod(target.shape[1:])
         self.labels = xp.where(valid, target, 0).astype(np.int64).reshape(N, 1, L)
+        # Where the score of each pixel's label stands in (N, K, L), counted through.
+        self.places = (K * xp.arange(N)[:, None, None] + self.labels) * L + xp.arange(L)
         self.valid = valid.reshape(N, 1, L)
         self.weight = xp.ones(K, scores.dtype) if weight is None else weight.astype(scores.dtype)
         self.shape, self.reduction, self.smoothing = target.shape, reduction, smoothing
@@ -71,7 +73,7 @@ class _Wanted:
         total = self.label_weight.sum()
         # The denominator of a mean; where all is void 1, so that the loss is 0 and not 0/0.
         self.total = xp.where(total == 0, xp.ones_like(total), total)
-        of_label = reduce(sub, less, xp.take_along_axis(flat, self.labels, axis=1))
+        of_label = reduce(sub, less, flat.reshape(-1)[self.places])
         loss = -of_label * self.label_weight  # (N, 1, L)
         if self.smoothing:
             each = (reduce(sub, less, flat) * self.weight.reshape(1, K, 1)).sum(
@@ -94,8 +96,7 @@ class _Wanted:
         if self.smoothing:
             dx -= self.smoothing / K * self.weight.reshape(1, K, 1) * (self.valid * per_pixel)
         own = (1 - self.smoothing) * self.label_weight * per_pixel
-        own = xp.take_along_axis(dx, self.labels, axis=1) - own
-        xp.put_along_axis(dx, self.labels, own.astype(dx.dtype, copy=False), axis=1)
+        dx.reshape(-1)[self.places] -= own.astype(dx.dtype, copy=False)
 
     def per_pixel(self, dy: Array) -> Array:
         """The gradient of the reduced loss, handed to each pixel: to broadcast with (N, K, L)."""
@@ -136,7 +137,7 @@ def cross_entropy(
         "cross_entropy", "logits", logits, target, weight, ignore_index, reduction, label_smoothing
     )
     xp = array_module(logits)
-    flat = logits.reshape(*logits.shape[:2], -1)  # (N, K, L)
+    flat = logits.reshape(*logits.shape[:2], wanted.labels.shape[2])  # (N, K, L)
     powers = empty(flat.shape, flat)
     largest, total, log_total = (empty(wanted.labels.shape, flat) for _ in range(3))
 
@@ -181,7 +182,7 @@ def nll_loss(
     wanted = _Wanted(
         "nll_loss", "log_probabilities", log_p, target, weight, ignore_index, reduction, 0.0
     )
-    flat = log_p.reshape(*log_p.shape[:2], -1)
+    flat = log_p.reshape(*log_p.shape[:2], wanted.labels.shape[2])
 
     def grad_log_probabilities(dy: Array) -> Array:
         dx = array_module(log_p).zeros(flat.shape, log_p.dtype)
