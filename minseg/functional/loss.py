@@ -91,7 +91,6 @@ class _Wanted:
 
     def minus_one_hot(self, dx: Array, per_pixel: Array) -> None:
         """dx -= t * per_pixel, in place, for dx (N, K, L) and per_pixel (N, 1, L)."""
-        xp = array_module(dx)
         K = dx.shape[1]
         if self.smoothing:
             dx -= self.smoothing / K * self.weight.reshape(1, K, 1) * (self.valid * per_pixel)
