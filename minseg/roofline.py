@@ -136,9 +136,15 @@ def draw(figures: dict[str, Any], path: str | os.PathLike) -> None:
             x = [each["flops"] / each["nbytes"] for each in cases]
             y = [each["flops"] / 1e6 / sum(each[name].values()) for each in cases]
             axes.plot(x, y, marker, label=name)
-    for each in cases:
+    for number, each in enumerate(cases, 1):
         at = each["flops"] / each["nbytes"], each["flops"] / 1e6 / sum(each["minseg"].values())
-        axes.annotate(each["case"], at, xytext=(4, -10), textcoords="offset points", fontsize=7)
+        axes.annotate(str(number), at, xytext=(5, -11), textcoords="offset points")
+        axes.plot([], [], " ", label=f"{number}  {each['case']}")
     axes.set(xlabel="operations per byte", ylabel="GFLOP/s, forward and backward")
-    axes.legend()
+    heights = axes.get_ylim()
+    axes.set_yticks([m * 10**n for n in range(5) for m in (1, 2, 5)])
+    axes.set_ylim(heights)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("")
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False, fontsize=9)
     save_figure(figure, path)
