@@ -157,7 +157,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _exercise_commands(commands) -> None:
-    from minseg.grading.grade import add_arguments
+    from minseg.grading.command import add_arguments
 
     exercises = _command(
         commands, "exercises", _exercises,
@@ -428,7 +428,7 @@ def _exercises(chosen: argparse.Namespace) -> int:
 
 
 def _grade(chosen: argparse.Namespace) -> int:
-    from minseg.grading.grade import run_grade
+    from minseg.grading.command import run_grade
 
     return run_grade(chosen)
 

@@ -19,8 +19,8 @@ from pathlib import Path
 import ordinary_user
 import pytest
 
+from minseg.grading import command, gradescope, supervise
 from minseg.grading import grade as grading
-from minseg.grading import gradescope, supervise
 from minseg.grading.course import course
 from minseg.grading.exercise import Answer
 from minseg.grading.grade import grade
@@ -261,7 +261,7 @@ def start_grading(tmp_path):
     code = (
         "import argparse, sys\n"
         "from pathlib import Path\n"
-        "from minseg.grading import grade as g\n"
+        "from minseg.grading import command as g\n"
         "g.chosen_lock = lambda chosen: ('none',)\n"
         "parser = argparse.ArgumentParser()\n"
         "g.add_arguments(parser)\n"
@@ -511,7 +511,7 @@ def test_capitals_matter_only_between_two_students_of_one_name(tmp_path):
 
 def parsed(*words):
     parser = argparse.ArgumentParser()
-    grading.add_arguments(parser)
+    command.add_arguments(parser)
     return parser.parse_args(words)
 
 
@@ -523,22 +523,22 @@ def probed(monkeypatch):
     tried = []
     monkeypatch.setattr(probe, "refuse_root", lambda: tried.append("root"))
     monkeypatch.setattr(probe, "must_hold", lambda lock: tried.append(lock))
-    monkeypatch.setattr(grading, "lock_of", lambda words: words)
+    monkeypatch.setattr(command, "lock_of", lambda words: words)
     monkeypatch.setattr(sys, "platform", "linux")
     return tried
 
 
 def test_a_lock_is_tried_before_it_is_trusted(probed):
-    assert grading.chosen_lock(parsed("in")) == ("bubblewrap",)
+    assert command.chosen_lock(parsed("in")) == ("bubblewrap",)
     assert probed == ["root", ("bubblewrap",)]
     words = ("in", "--container", "podman", "--image", "numpy")
-    assert grading.chosen_lock(parsed(*words)) == ("container", "podman", "numpy")
+    assert command.chosen_lock(parsed(*words)) == ("container", "podman", "numpy")
     assert probed[2:] == ["root", ("container", "podman", "numpy")]
 
 
 def test_no_lock_must_be_asked_for_by_name(probed):
     with redirect_stderr(io.StringIO()) as said:
-        assert grading.chosen_lock(parsed("in", "--allow-unisolated")) == LOCK
+        assert command.chosen_lock(parsed("in", "--allow-unisolated")) == LOCK
     assert "every row will say so" in said.getvalue()
     assert probed == ["root"]
 
@@ -547,28 +547,28 @@ def test_a_system_without_bubblewrap_needs_a_container(probed, monkeypatch):
     for system in ("darwin", "win32"):
         monkeypatch.setattr(sys, "platform", system)
         with pytest.raises(LockError, match="locked into a container: give --container"):
-            grading.chosen_lock(parsed("in"))
+            command.chosen_lock(parsed("in"))
     with pytest.raises(ValueError, match="--container needs --image"):
-        grading.chosen_lock(parsed("in", "--container", "docker"))
+        command.chosen_lock(parsed("in", "--container", "docker"))
 
 
 def test_the_command_ends_with_what_is_in_the_record(tmp_path, probed, monkeypatch, capsys):
     hand_in(tmp_path / "in", anna=EXERCISE.solution, bo="", cy=wrong("overwrites"))
-    monkeypatch.setattr(grading, "lock_of", supervise.lock_of)
+    monkeypatch.setattr(command, "lock_of", supervise.lock_of)
     words = (str(tmp_path / "in"), "--out", str(tmp_path / "out"), "--allow-unisolated")
-    assert grading.run_grade(parsed(*words)) == 0
+    assert command.run_grade(parsed(*words)) == 0
     said = capsys.readouterr().out.splitlines()[-1]
     assert said == "3 students, 3 files: 1 passed, 1 could not be used, 0 not graded"
 
     monkeypatch.setattr(grading.Job, "words", lambda *_: {})
-    assert grading.run_grade(parsed(*words, "--student", "Anna", "--regrade")) == 1
+    assert command.run_grade(parsed(*words, "--student", "Anna", "--regrade")) == 1
     said = capsys.readouterr().out.splitlines()[-1]
     assert said == "3 students, 3 files: 0 passed, 1 could not be used, 1 not graded"
 
 
 def test_no_submissions_is_a_sentence(probed):
     with pytest.raises(ValueError, match="which submissions"):
-        grading.run_grade(parsed())
+        command.run_grade(parsed())
 
 
 # Gradescope.
@@ -596,7 +596,7 @@ def test_the_autograder_is_an_archive_that_gradescope_takes(tmp_path):
 def test_the_autograder_is_for_a_set_or_for_exercises_by_name(tmp_path):
     words = ("--gradescope", "--homework", "windows", "--exercise", NAME)
     with pytest.raises(ValueError, match="give one or the other"):
-        grading.run_grade(parsed(*words, "--out", str(tmp_path / "autograder.zip")))
+        command.run_grade(parsed(*words, "--out", str(tmp_path / "autograder.zip")))
     assert not list(tmp_path.iterdir())
 
 
