@@ -274,7 +274,10 @@ def test_a_program_that_is_missing_is_named(monkeypatch):
         container("podman", "an image")
 
 
-ENGINE = """#!{python}
+# Begun by the shell, whose first line may name a path with a space in it.
+ENGINE = """#!/bin/sh
+'''exec' "{python}" "$0" "$@"
+'''
 import os, sys
 with open({log!r}, "a") as log:
     print(sys.argv[1:5], file=log)

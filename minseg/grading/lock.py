@@ -289,6 +289,9 @@ class Session:
             options |= dict(start_new_session=True, pass_fds=given)
         try:
             self.process = subprocess.Popen([*lock.become, *line], **options)
+        except OSError:
+            self.folder.cleanup()
+            raise
         finally:
             for number in given:
                 os.close(number)
