@@ -216,7 +216,7 @@ def test_linear_equals_its_loop(kind, shape, O, seed, with_bias):
 def sliding_windows(draw):
     """Windows, and shapes of x, w, y that fit: padding or cropping on either side, groups."""
     groups, N, C, O = draw(small(1, 2)), draw(small(1, 5)), draw(small(1, 2)), draw(small(1, 2))
-    k, s, d = draw(pairs(1, 3)), draw(pairs(1, 4)), draw(pairs(1, 3))
+    k, s, d = draw(pairs(1, 4)), draw(pairs(1, 4)), draw(pairs(1, 3))
     padding = draw(pairs(-2, 3)), draw(pairs(-2, 3))
     size = tuple(
         max(1, dn * (kn - 1) + 1 - before - after) + draw(small(0, 6))
@@ -251,6 +251,10 @@ def contractions(g, x, w, y):
     return g.slide(x, w), g.spread(y, w), g.overlap(x, y)
 
 
+def two_at_once(g, x, w, y):
+    return *g.spread_and_overlap(y, w, x), *g.slide_and_overlap(x, w, y)
+
+
 @pytest.mark.parametrize("kind", FLOATS)
 @many
 @given(sliding_windows(), seeds, strip_sizes)
@@ -266,6 +270,28 @@ def test_strips_equal_the_plain_definition(kind, drawing, seed, sizes):
     ):
         same(as_usual, plain, TOLERANCE[kind])
         same(small_strips, plain, TOLERANCE[kind])
+    slid, scattered, overlapped = expected
+    with strips_of(*sizes):
+        pairs = two_at_once(g, x, w, y)
+    for got, plain in zip(pairs, (scattered, overlapped, slid, overlapped), strict=True):
+        same(got, plain, TOLERANCE[kind])
+
+
+@pytest.mark.parametrize("kind", FLOATS)
+@few
+@given(small(1, 3), small(2, 3), small(0, 3), small(0, 3), small(0, 5), seeds)
+def test_a_stride_that_divides_the_kernel_takes_the_image_apart(
+    kind, N, s, before, after, more, seed
+):
+    size = (2 * s + more, 3 * s + more)
+    g = windows.Windows(size, (2 * s, s), (s, s), ((before, after), (after, before)))
+    assert g._in_phases is not None
+    shapes = (N, 2, *size), (3, 2, 2 * s, s), (N, 3, g.OH, g.OW)
+    x, w, y = (numbers(seed + n, kind, *shape) for n, shape in enumerate(shapes))
+    with the_plain_definition():
+        expected = contractions(g, x, w, y)
+    for got, plain in zip(contractions(g, x, w, y), expected, strict=True):
+        same(got, plain, TOLERANCE[kind])
 
 
 def test_the_strip_sizes_drawn_above_cut_both_rows_and_groups_of_images():
