@@ -1,8 +1,7 @@
 """Arithmetic that no channel asks another about, a block of channels at a time.
 
-Normalisation, ReLU, pooling and unweighted upsampling treat each channel for itself. A block of a
-few channels stays in a core's cache from the first reading to the last writing, and every core
-takes blocks of its own.
+Normalisation treats each channel for itself, a loss each image. A block of a few of them stays in a
+core's cache from the first reading to the last writing, and every core takes blocks of its own.
 """
 
 from collections.abc import Callable

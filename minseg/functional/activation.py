@@ -10,7 +10,7 @@ import numpy as np
 
 from minseg.arguments import array, floats, integer
 from minseg.backend import Array, array_module
-from minseg.channels import by_channel, empty
+from minseg.channels import empty
 from minseg.tensor import differentiable
 
 
@@ -22,15 +22,8 @@ def relu(x: Array) -> Any:
     """
     xp = array_module(array("relu", "x", x))
     zero = 0 if x.dtype == object else x.dtype.type(0)
-    y = empty(x.shape, x)
-    by_channel(lambda x, y: xp.maximum(x, zero, out=y), x, y)
-
-    def grad_x(dy: Array) -> Array:
-        dx = empty(dy.shape, dy)
-        by_channel(lambda dy, y, dx: xp.multiply(dy, y > 0, out=dx), dy, y, dx)
-        return dx
-
-    return y, (grad_x,)
+    y = xp.maximum(x, zero, out=empty(x.shape, x))
+    return y, (lambda dy: xp.multiply(dy, y > 0, out=empty(dy.shape, dy)),)
 
 
 @differentiable
@@ -95,20 +88,6 @@ def softmax(x: Array, dim: int = 1) -> Any:
     return y, (lambda dy: y * (dy - (dy * y).sum(axis=axis, keepdims=True)),)
 
 
-def log_softmax_values(x: Array, axis: int) -> Array:
-    """log(softmax(x)) without a logarithm of zero."""
-    xp = array_module(x)
-    values = empty(x.shape, x)
-
-    def of_block(x: Array, y: Array) -> None:
-        xp.subtract(x, x.max(axis=axis, keepdims=True), out=y)
-        powers = xp.exp(y, out=empty(y.shape, y))
-        y -= xp.log(powers.sum(axis=axis, keepdims=True))
-
-    by_channel(of_block, x, values, axis=0 if axis % x.ndim else 1)
-    return values
-
-
 @differentiable
 def log_softmax(x: Array, dim: int = 1) -> Any:
     """log(softmax(x)) along axis `dim`:  y[k] = x[k] - log(sum over j of exp(x[j])), any shape.
@@ -119,8 +98,9 @@ def log_softmax(x: Array, dim: int = 1) -> Any:
     Source: ENSTA Paris, CSC_5RO13, "Output encoding and loss functions?".
     """
     axis = _axis("log_softmax", x, dim)
-    y = log_softmax_values(x, axis)
     xp = array_module(x)
+    y = x - x.max(axis=axis, keepdims=True)
+    y -= xp.log(xp.exp(y).sum(axis=axis, keepdims=True))
     return y, (lambda dy: dy - xp.exp(y) * dy.sum(axis=axis, keepdims=True),)
 
 

@@ -39,6 +39,26 @@ def once(function: Callable[[Array], Any]) -> Callable[[Array], Any]:
     return remembering
 
 
+def together(
+    both: Callable[[Array], tuple[Array, Array]], second: Callable[[Array], Array]
+) -> tuple[Callable[[Array], Array], Callable[[Array], Array]]:
+    """Two gradients that are cheaper together, each as a function of dy: asked for the first, `both`
+    keeps the second for when it is asked for; alone, the second is found by itself."""
+    kept: list[Array] = []
+
+    def grad_first(dy: Array) -> Array:
+        dx, dw = both(dy)
+        kept[:] = dy, dw
+        return dx
+
+    def grad_second(dy: Array) -> Array:
+        of, dw = kept or (None, None)
+        kept.clear()
+        return dw if of is dy else second(dy)
+
+    return grad_first, grad_second
+
+
 def takes_planes(count: int) -> Callable:
     """Let an op on batches also take one plane (H, W), as slides write it.
 

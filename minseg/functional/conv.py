@@ -8,7 +8,6 @@ Convolution"; Drake University, CS195 (2024), "FCN: Upsampling via Transposed Co
 Operation"; Dumoulin and Visin, A guide to convolution arithmetic (2016).
 """
 
-from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 
 from minseg.arguments import array, bias, images, integer, one_of, pair
 from minseg.backend import Array, array_module
-from minseg.functional.basic import takes_planes
+from minseg.functional.basic import takes_planes, together
 from minseg.tensor import differentiable
 from minseg.windows import Windows
 
@@ -47,25 +46,6 @@ def _add_bias(y: Array, b: Array | None) -> Array:
 
 def _grad_bias(dy: Array) -> Array:
     return dy.sum(axis=(0, 2, 3))
-
-
-def _both(
-    both: Callable[[Array], tuple[Array, Array]], second: Callable[[Array], Array]
-) -> tuple[Callable, Callable]:
-    """Two gradients that are cheaper together, as two functions of dy; the second also alone."""
-    kept: list[Array] = []
-
-    def grad_first(dy: Array) -> Array:
-        dx, dw = both(dy)
-        kept[:] = dy, dw
-        return dx
-
-    def grad_second(dy: Array) -> Array:
-        of, dw = kept or (None, None)
-        kept.clear()
-        return dw if of is dy else second(dy)
-
-    return grad_first, grad_second
 
 
 @differentiable
@@ -124,10 +104,14 @@ def conv2d(
             )
     windows = Windows(x.shape[2:], w.shape[2:], s, p, d, groups)
 
-    grad_x, grad_w = _both(
-        lambda dy: windows.spread_and_overlap(dy, w, x), lambda dy: windows.overlap(x, dy)
-    )
-    return _add_bias(windows.slide(x, w), b), (grad_x, grad_w, _grad_bias)
+    def grad_x_and_w(dy: Array) -> tuple[Array, Array]:  # both read the same columns of dy
+        return windows.spread_and_overlap(dy, w, x)
+
+    def grad_w(dy: Array) -> Array:
+        return windows.overlap(x, dy)
+
+    gradients = together(grad_x_and_w, grad_w)
+    return _add_bias(windows.slide(x, w), b), (*gradients, _grad_bias)
 
 
 def _transposed_geometry(
@@ -208,10 +192,14 @@ def conv_transpose2d(
     (ph, pw), (eh, ew) = p, extra
     windows = Windows(size, w.shape[2:], s, ((ph, ph - eh), (pw, pw - ew)), d, groups)
 
-    grad_x, grad_w = _both(
-        lambda dy: windows.slide_and_overlap(dy, w, x), lambda dy: windows.overlap(dy, x)
-    )
-    return _add_bias(windows.spread(x, w), b), (grad_x, grad_w, _grad_bias)
+    def grad_x_and_w(dy: Array) -> tuple[Array, Array]:  # both read the same columns of dy
+        return windows.slide_and_overlap(dy, w, x)
+
+    def grad_w(dy: Array) -> Array:
+        return windows.overlap(dy, x)
+
+    gradients = together(grad_x_and_w, grad_w)
+    return _add_bias(windows.spread(x, w), b), (*gradients, _grad_bias)
 
 
 @differentiable

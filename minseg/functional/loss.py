@@ -151,7 +151,7 @@ def cross_entropy(
 
     def grad_logits(dy: Array) -> Array:
         # softmax - one-hot, each pixel times its weight
-        per_pixel = xp.broadcast_to(wanted.per_pixel(dy), wanted.labels.shape)
+        per_pixel = wanted.per_pixel(dy)
         dx = empty(flat.shape, flat)
         by_channel(lambda p, s, dx: xp.multiply(p, s, out=dx),
                    powers, wanted.share() / total * per_pixel, dx, axis=0)  # fmt: skip

@@ -57,9 +57,11 @@ def batch_norm(
         raise ValueError(
             f"batch_norm: while training each channel needs more than one value, got x {x.shape}"
         )
-    if running_mean is None or running_var is None or training:
+    if of_batch:
         mean, var = empty(each, x), empty(each, x)
     else:
+        assert running_mean is not None
+        assert running_var is not None
         mean, var = running_mean.reshape(each), running_var.reshape(each)
     slope = xp.ones(each, x.dtype) if weight is None else weight.reshape(each)
     shift = xp.zeros(each, x.dtype) if bias is None else bias.reshape(each)

@@ -33,12 +33,12 @@ class Course:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         with open(folder / "course.toml", "rb") as file:
-            self.about = tomllib.load(file)
-        self.entries: list[dict[str, Any]] = self.about["exercise"]
+            about = tomllib.load(file)
+        self.entries: list[dict[str, Any]] = about["exercise"]
         self.names = [entry["name"] for entry in self.entries]
         for entry in self.entries:
             entry["title"] = _title(folder / f"{entry['name']}.py")
-        self.homework: list[dict[str, Any]] = self.about.get("homework", [])
+        self.homework: list[dict[str, Any]] = about.get("homework", [])
 
     def find(self, wanted: str | int) -> Exercise:
         """The exercise of that name or number, or the only one whose name or title has the words.

@@ -59,7 +59,8 @@ class Desk:
         words = (
             f"{exercise.number} {exercise.title}\n\nNothing is written yet. Open\n"
             f"  {self._shown(exercise)}\nin an editor, read it, and write the missing lines "
-            f"(about {exercise.minutes} minutes).\nThen: {COMMAND} check {exercise.name}"
+            f"(about {exercise.minutes} minutes). It goes with the notebook "
+            f"{exercise.notebook}.\nThen: {COMMAND} check {exercise.name}"
         )
         return Said(words, report)
 

@@ -6,6 +6,7 @@
 """
 
 import contextlib
+import copy
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -183,8 +184,6 @@ def as_arrays(value: Any) -> list[np.ndarray]:
 
 def copies(call: Call) -> tuple[list, dict]:
     """The arguments of a call on arrays of their own."""
-    import copy
-
     return copy.deepcopy(list(call.args)), copy.deepcopy(call.kwargs)
 
 

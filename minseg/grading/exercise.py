@@ -200,7 +200,6 @@ class Exercise:
     notebook: str = ""
     minutes: int = 15
     number: int = 0
-    about: dict[str, Any] = field(default_factory=dict)
 
     @property
     def hints(self) -> list[str]:

@@ -5,6 +5,7 @@ answer is, where it has a name; what holds all the same. `summary` gathers it as
 the text here, the picture and the class's pages all show.
 """
 
+import textwrap
 from collections.abc import Iterable
 from typing import Any
 
@@ -209,6 +210,4 @@ def _indented(words: str, by: int = 2) -> str:
 
 
 def _wrapped(words: str) -> str:
-    import textwrap
-
     return textwrap.fill(words, 92)
