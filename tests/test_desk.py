@@ -347,3 +347,27 @@ def test_arguments_that_are_several_arrays_are_shown_one_by_one():
     said = said_of(engine.stub, engine)
     assert re.search(r"\w+\(.*\*\w+\)", said)
     assert "[0] (" in said
+
+
+def test_watch_checks_again_what_was_saved_and_nothing_else(desk, monkeypatch):
+    """A save of another file is passed over; one that cannot be read is told, and watching goes on."""
+    write(desk, WRONG["overwrites"].source)
+    file = desk.work.file("conv_transpose2d")
+
+    def saves(folder, **_):
+        assert folder == desk.work.folder
+        yield {(1, str(desk.work.file("conv2d")))}
+        file.write_text(" ", encoding="utf-8")
+        yield {(1, str(file))}
+        file.write_text(EXERCISE.solution, encoding="utf-8")
+        yield {(1, str(file)), (1, str(folder / ".progress.json"))}
+
+    monkeypatch.setattr("watchfiles.watch", saves)
+    said = []
+    desk.watch("transposed", said.append)
+    heard = [words for words in said if words.strip("\n=")]
+    assert len(heard) == 4
+    assert "Your output equals overwriting" in heard[0]
+    assert "Watching for changes" in heard[1]
+    assert "is empty" in heard[2]
+    assert "Passed." in heard[3]
