@@ -39,16 +39,6 @@ from minseg import Tensor, loops, plot
 BLUE, ORANGE = "#0072c3", "#d27800"
 
 
-def side_by_side(matrices, size):
-    """Matrices in a row, each under its title, in a figure of `size` = (width, height) inches."""
-    figure = Figure(figsize=size, layout="constrained")
-    widths = [np.atleast_2d(array).shape[1] for array in matrices.values()]
-    axes = figure.subplots(1, len(matrices), width_ratios=widths, squeeze=False)[0]
-    for ax, (title, array) in zip(axes, matrices.items(), strict=True):
-        plot.matrix(array, ax, title=title)
-    return figure
-
-
 def matrix_of(way, n):
     """The matrix of a linear map on images of one row of n pixels, exact: one column per pixel."""
     pixels = np.array([[Fraction(i == j) for j in range(n)] for i in range(n)])
@@ -66,7 +56,7 @@ x = np.array([[1, 3, 2, 4]])  # an image of one row: (1, 4)
 pooled_from = np.array([[1, 0, 2, 3, 0, 2, 4, 1]])
 pooled, stood_at = F.max_pool2d(pooled_from, (1, 2), return_indices=True)
 assert (pooled == x).all()
-side_by_side({"x": x, "pooled, it becomes x": pooled_from}, (8.5, 1.1))
+plot.matrices({"x": x, "pooled, it becomes x": pooled_from}, (8.5, 1.1))
 
 
 # %% [markdown]
@@ -208,7 +198,7 @@ assert (F.interpolate(X, scale_factor=2, mode="nearest") == nearest).all()
 # The picture: the 2 × 2 image, its bed of nails, and its nearest neighbour version.
 
 # %%
-side_by_side({"x": X, "bed of nails": nails, "nearest": nearest}, (8.5, 2.9))
+plot.matrices({"x": X, "bed of nails": nails, "nearest": nearest}, (8.5, 2.9))
 
 # %% [markdown]
 # **Your turn.** Twice as large is easy. What becomes of three pixels that shall be *five*? Run the
@@ -378,7 +368,7 @@ assert len(kinds_of_rows(to_eight)) == len(kinds_of_rows(to_seven)) == 2
 # The picture: the 4 × 4 image 0..15 made 7 × 7 with aligned corners, and 8 × 8 without.
 
 # %%
-side_by_side(
+plot.matrices(
     {
         "size=7, align_corners=True": seven.astype(float),
         "size=8, align_corners=False": eight.astype(float),
@@ -461,7 +451,7 @@ assert (F.max_unpool2d(y, indices, 2) == unpooled).all()
 # and the image unpooled from them.
 
 # %%
-side_by_side({"x": x, "pooled": y, "indices": indices, "unpooled": unpooled}, (8.5, 2.4))
+plot.matrices({"x": x, "pooled": y, "indices": indices, "unpooled": unpooled}, (8.5, 2.4))
 
 # %% [markdown]
 # What unpooling keeps, and what it costs:
@@ -515,7 +505,7 @@ wrong = F.max_unpool2d(y, indices, 2)
 right = F.max_unpool2d(y, indices, 2, output_size=(5, 5))
 assert (right[right > 0] == odd[right > 0]).all()  # every number is back where it was
 assert not (F.max_pool2d(wrong, 2) == y).all()
-side_by_side({"5 x 5": odd, "unpooled: wrong": wrong, "with output_size": right}, (8.5, 2.7))
+plot.matrices({"5 x 5": odd, "unpooled: wrong": wrong, "with output_size": right}, (8.5, 2.7))
 
 # %% [markdown]
 # ## 5. Convolution is a matrix, and its transpose goes the other way
@@ -548,7 +538,7 @@ k = ["$k_0$", "$k_1$", "$k_2$"]
 drawn = np.full((4, 6), "", object)
 for i in range(4):
     drawn[i, i : i + 3] = k
-side_by_side({"$A$: convolution": drawn, "$A^T$: transposed convolution": drawn.T}, (8.5, 3.6))
+plot.matrices({"$A$: convolution": drawn, "$A^T$: transposed convolution": drawn.T}, (8.5, 3.6))
 
 # %% [markdown]
 # A **stride** of 2 leaves out every second row of $A$. In $A^T$ that leaves out every second
@@ -559,7 +549,7 @@ side_by_side({"$A$: convolution": drawn, "$A^T$: transposed convolution": drawn.
 drawn = np.full((3, 7), "", object)
 for i in range(3):
     drawn[i, 2 * i : 2 * i + 3] = k
-side_by_side({"$A$, stride 2": drawn, "$A^T$, stride 2": drawn.T}, (8.5, 3.8))
+plot.matrices({"$A$, stride 2": drawn, "$A^T$, stride 2": drawn.T}, (8.5, 3.8))
 
 # %% [markdown]
 # ### In two dimensions
@@ -595,7 +585,7 @@ assert (columns.reshape(H * W, OH * OW).T == A).all()
 
 # %%
 blank = np.where(A == 0, "", A.astype(object))
-side_by_side({"$A$": blank, "$A^T$": blank.T}, (8.5, 4.4))
+plot.matrices({"$A$": blank, "$A^T$": blank.T}, (8.5, 4.4))
 
 # %% [markdown]
 # Now the sentence that gives transposed convolution its name, exactly, on integers, for the

@@ -51,16 +51,6 @@ x = np.arange(1, 17).reshape(4, 4)  # an image and a kernel that hide nothing
 k = np.arange(1, 10).reshape(3, 3)
 
 
-def side_by_side(matrices, size):
-    """Matrices in a row, each under its title, in a figure of `size` = (width, height) inches."""
-    figure = Figure(figsize=size, layout="constrained")
-    widths = [np.asarray(array).shape[1] for array in matrices.values()]
-    axes = figure.subplots(1, len(matrices), width_ratios=widths, squeeze=False)[0]
-    for ax, (title, array) in zip(axes, matrices.items(), strict=True):
-        plot.matrix(array, ax, title=title)
-    return figure
-
-
 def grey_zeros(ax, pixels):
     """Print what was put in between in grey, and the pixels of the image (True) in bold."""
     for text, is_pixel in zip(ax.texts, pixels.ravel(), strict=True):
@@ -83,7 +73,7 @@ Y = loops.convolution(padded, K)  # the kernel slides over, one pixel at a time
 assert (X.shape, Z.shape, padded.shape, Y.shape) == ((4, 4), (7, 7), (9, 9), (7, 7))
 
 is_pixel = np.pad(loops.zero_interleaved(np.ones((4, 4), bool), stride=2), 1)
-figure = side_by_side({"X": X, "Z, zeros between": Z, "and around": padded}, (10, 4.2))
+figure = plot.matrices({"X": X, "Z, zeros between": Z, "and around": padded}, (10, 4.2))
 grey_zeros(figure.axes[1], is_pixel[1:-1, 1:-1])
 grey_zeros(figure.axes[2], is_pixel)
 figure.axes[2].add_patch(Rectangle((-0.5, -0.5), 3, 3, fill=False, edgecolor="#d22d00", lw=2.5))
@@ -133,7 +123,7 @@ assert (fractionally_strided(flat, kernel, stride, border=size - 1) == y).all()
 transposed = F.conv_transpose2d(x, k, stride=2, padding=1)
 same_kernel = F.fractionally_strided_conv2d(x, k, stride=2, padding=1)
 assert (transposed != same_kernel).any()
-side_by_side(
+plot.matrices(
     {
         "transposed": transposed,
         "zeros, same kernel": same_kernel,
@@ -196,7 +186,7 @@ letters = variables(dict(x=(2, 2)), letters=dict(x="abcd"))["x"]
 grid = np.pad(loops.zero_interleaved(letters, stride=2), 1)
 numpy_names = np.array([[f"{u},{v}" for v in range(3)] for u in range(3)])
 slide_names = np.array([[f"{v - 1},{u - 1}" for v in range(3)] for u in range(3)])
-figure = side_by_side(
+figure = plot.matrices(
     {
         "a, b, c, d and zeros": grid,
         "k[row, column]": numpy_names,

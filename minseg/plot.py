@@ -213,6 +213,27 @@ def matrix(
     return figure
 
 
+def matrices(
+    named: "Mapping[str, Any]",
+    size: tuple[float, float],
+    highlight: list[tuple[int, int, int, int]] | None = None,
+    largest: float | None = None,
+) -> "Figure":
+    """Matrices in a row, each under its title, in a figure of `size` = (width, height) inches.
+
+    named: {title: array}. highlight: frames in the last of them, as in `matrix`; largest likewise.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    widths = [np.atleast_2d(array).shape[1] for array in named.values()]
+    axes = figure.subplots(1, len(named), width_ratios=widths, squeeze=False)[0]
+    for ax, (title, array) in zip(axes, named.items(), strict=True):
+        frames = highlight if ax is axes[-1] else None
+        matrix(array, ax, title=title, highlight=frames, largest=largest)
+    return figure
+
+
 def prediction_panel(
     images: Any,
     truths: Any,

@@ -415,3 +415,16 @@ def test_importing_plot_does_not_import_matplotlib_and_drawing_needs_no_pyplot()
         "plot.matrix([[1, 2]]); assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+def test_matrices_stand_side_by_side_and_the_last_is_framed():
+    figure = plot.matrices({"a": np.eye(2), "b": [[1, 2, 3]]}, (4, 2), [(0, 1, 1, 1)])
+    assert [axes.get_title() for axes in figure.axes] == ["a", "b"]
+    texts = [[text.get_text() for text in axes.texts] for axes in figure.axes]
+    assert texts == [["1", "0", "0", "1"], ["1", "2", "3"]]
+    frames = [
+        [p for p in axes.patches if p.get_linewidth() == 2.5 and not p.get_fill()]
+        for axes in figure.axes
+    ]
+    assert [len(each) for each in frames] == [0, 1]
+    assert frames[1][0].get_xy() == (0.5, -0.5)

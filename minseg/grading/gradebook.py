@@ -61,6 +61,8 @@ class Gradebook:
         self.rows[row["student"], row["exercise"]] = row
         with open(self.file, "a", encoding="utf-8", newline="\n") as file:
             file.write(_line(row))
+            file.flush()
+            os.fsync(file.fileno())
 
     @property
     def students(self) -> set[str]:
